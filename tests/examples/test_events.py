@@ -19,8 +19,8 @@ from tests.support.waiting import PATIENCE
 EXAMPLE = ROOT / "examples" / "events"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _built() -> None:
+@pytest.fixture(scope="module")
+def compiled() -> None:
     """So that no run has to say that it compiles Go's standard library."""
     for model in ("threaded", "single"):
         built("events", model=model)
@@ -37,6 +37,7 @@ def play(*options: str) -> dict[str, Any]:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("model", ["threaded", "idle"])
 def test_every_order_is_accounted_for(model: str) -> None:
     account = play("--seconds", "3", "--rate", "100", "--slowest", "1", "--model", model)
@@ -50,6 +51,7 @@ def test_every_order_is_accounted_for(model: str) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("model", ["single", "pool"])
 def test_every_order_is_accounted_for_where_the_module_stands_still_between_calls(model: str) -> None:
     account = play("--seconds", "3", "--rate", "50", "--slowest", "0.5", "--model", model)
@@ -60,6 +62,7 @@ def test_every_order_is_accounted_for_where_the_module_stands_still_between_call
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("compiled")
 def test_answers_come_out_of_order_while_orders_exports_and_ticks_go_on() -> None:
     done = subprocess.run(command("--seconds", "3", "--rate", "30", "--slowest", "1"), capture_output=True, text=True,
                           timeout=PATIENCE)
@@ -75,6 +78,7 @@ def test_answers_come_out_of_order_while_orders_exports_and_ticks_go_on() -> Non
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("compiled")
 def test_ctrl_c_closes_the_desk_and_accounts_for_every_order() -> None:
     with subprocess.Popen(command("--seconds", "1000", "--rate", "50"), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True) as process:
@@ -106,6 +110,7 @@ def test_help_has_examples_and_a_wrong_option_is_said() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("compiled")
 def test_the_desk_passes_its_own_tests() -> None:
     done = subprocess.run([find_go().go, "test", "./desk"], cwd=EXAMPLE,
                           env=os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local"},

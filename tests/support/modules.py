@@ -56,6 +56,12 @@ _ZIG = {"strings.c": ("cc", "-target", "wasm32-wasi", "-O2", "-mexec-model=react
                         "-femit-bin="),
         "threads.c": _WASI_THREADS, "program.c": _WASI_THREADS}
 
+#: How a test names a module that it builds; if its name is in a variable, any literal of the text may be one.
+_NAMED = re.compile(r"\b(?:built\(|opened\(|started\(|MODULES / )\"(\w+)\"")
+_IN_A_VARIABLE = re.compile(r"^from tests\.support\.modules import .*\b(built|opened)\b(?! as)(?s:.*)\b\1\([a-z]\w*[,)]",
+                            re.MULTILINE)
+_LITERAL = re.compile(r"\"(\w+)\"")
+
 
 @dataclass(frozen=True)
 class _Build:
@@ -237,15 +243,16 @@ def _without(text: str, decorator: str, *, unused: bool = False) -> str:
 
 
 def _named(texts: Iterable[str]) -> list[_Build]:
-    """The modules whose names are string literals in these texts. (`calls` has fixtures: tests/conftest.py.)"""
+    """The modules that these texts build or open. (`calls` has fixtures: tests/conftest.py.)"""
     known = {folder.name for parent in (MODULES, ROOT / "examples") for folder in parent.iterdir()
              if (folder / "go.mod").exists()}
     found: dict[str, _Build] = {}
     for text in texts:
-        names = known & {*re.findall(r"\"(\w+)\"", text), *re.findall(r"\bcalls\b", text)}
+        literal = _LITERAL if _IN_A_VARIABLE.search(text) else _NAMED
+        names = known & {*literal.findall(text), *re.findall(r"\bcalls\b", text)}
         builds = [_go_build(name, "threaded") for name in sorted(names)]
         if re.search(r"\bMODELS\b|\"(single|idle|pool)\"|\bcalls_single\b", text):
-            in_other_models = names & {*re.findall(r"\"(\w+)\"", re.sub(r"built\(\"\w+\"\)", "", text)), "calls"}
+            in_other_models = names & {*literal.findall(re.sub(r"built\(\"\w+\"\)", "", text)), "calls"}
             builds += [_go_build(name, "single") for name in sorted(in_other_models)]
         builds += [_zig_build(source) for source in sorted(_ZIG.keys() & set(re.findall(r"\"(\w+\.\w+)\"", text)))]
         found |= {build.title: build for build in builds}
