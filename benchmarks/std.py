@@ -176,7 +176,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.std", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--time", type=float, default=0.05, metavar="SECONDS",
+    parser.add_argument("--time", type=float, default=0.1, metavar="SECONDS",
                         help=f"for each benchmark, {REPEATED} times in each round (default: %(default)s)")
     parser.add_argument("--only", nargs="+", metavar="PACKAGE", choices=[package.path for package in PLAN],
                         help="only these packages; kernels_go: the small kernels")
