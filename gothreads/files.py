@@ -69,6 +69,12 @@ _REMEDIES = {
 }
 
 
+def version_of(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """Changes when the file does. OSError."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 def reason(error: OSError) -> str:
     """Why the system refused something, and how to fix it if that is known."""
     message = error.strerror or str(error)

@@ -20,7 +20,7 @@ from gothreads.cli.module_options import (
 from gothreads.cli.values import (
     parse_address,
     parse_count,
-    parse_count_or_none,
+    parse_count_or_zero,
     parse_descriptor,
     parse_drain,
     parse_host,
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--jwt-rights", ServeOptions, "jwt_rights", metavar="CLAIM")
     add_option(parser, "--allow-origin", ServerOptions, "allow_origin", action="append", metavar="ORIGIN")
     add_option(parser, "--max-calls", ServeOptions, "max_calls", type=parse_count, metavar="N")
-    add_option(parser, "--max-waiting", ServeOptions, "max_waiting", type=parse_count_or_none, metavar="N")
+    add_option(parser, "--max-waiting", ServeOptions, "max_waiting", type=parse_count_or_zero, metavar="N")
     add_option(parser, "--max-client-calls", ServeOptions, "max_client_calls", type=parse_count, metavar="N")
     add_option(parser, "--callers", OpenOptions, "callers", type=parse_count, metavar="N")
     add_option(parser, "--timeout", ServeOptions, "timeout", type=parse_seconds, metavar="S")

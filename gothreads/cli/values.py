@@ -196,8 +196,8 @@ def parse_count(text: str) -> int:
     return number
 
 
-def parse_count_or_none(text: str) -> int:
-    """The same, or 0."""
+def parse_count_or_zero(text: str) -> int:
+    """The same, but 0 is allowed."""
     return 0 if text == "0" else parse_count(text)
 
 

@@ -115,6 +115,11 @@ def _described(options: type) -> str:
 
 # Checks that several options share.
 
+def check_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise MisuseError(f"{name} must be True or False, not {cut(value)}")
+
+
 def whole(least: int, most: int | None = None) -> Check:
     """A check for an int in that range."""
     def check(name: str, value: object) -> None:

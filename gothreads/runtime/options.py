@@ -15,7 +15,7 @@ from gothreads.bridge.host_registry import Functions, Host, given_functions, giv
 from gothreads.engine.precompiled import Trust
 from gothreads.errors import MisuseError
 from gothreads.output.progress import Progress
-from gothreads.runtime.keywords import Option, complete, one_of, whole
+from gothreads.runtime.keywords import Option, check_bool, complete, one_of, whole
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.sync.seconds import check_seconds
 from gothreads.text import as_size, cut
@@ -129,11 +129,6 @@ def _check_progress(name: str, value: object) -> None:
         raise MisuseError(f"{name} must be None, False, True or a function, not {cut(value)}")
 
 
-def _check_bool(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise MisuseError(f"{name} must be True or False, not {cut(value)}")
-
-
 def _check_trust(name: str, value: object) -> None:
     if not isinstance(value, bool | str):
         raise MisuseError(f"{name} must be True, False or a file's digest, not {cut(value)}")
@@ -240,7 +235,7 @@ class OptionsWithoutImports(TypedDict, total=False):
         or "pool".
         """)]
     go: Annotated[PathLike | None, Option(None, "the go command to build with")]
-    optimize: Annotated[bool, Option(default=False, check=_check_bool, help="build a package to run faster; the module "
+    optimize: Annotated[bool, Option(default=False, check=check_bool, help="build a package to run faster; the module "
                                      "is larger, and takes longer to build and to compile (docs/performance.md)")]
     progress: Annotated[bool | Progress | None, Option(
         None, "where to show the progress of building and compiling (default: on a terminal or in a notebook)", """

@@ -4,7 +4,8 @@ A request's id is the client's X-Request-ID if that is short and of harmless cha
 has it, and so have all lines of the log that are written for the request.
 
 The access log is the logger gothreads.access, with a record for each request. Its message is for people; for programs
-it has the fields `request_id`, `client`, `method`, `path`, `status`, `bytes` (of the response's body) and `seconds`.
+it has the fields `request_id`, `client`, `identity` (such as "key ci", or "" if there is none), `method`, `path`,
+`status`, `bytes` (of the response's body) and `seconds`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gothreads.serve.identity import IDENTITY
 from gothreads.text import shown
 
 log = logging.getLogger("gothreads.access")
@@ -25,8 +27,8 @@ log = logging.getLogger("gothreads.access")
 _current: contextvars.ContextVar[str | None] = contextvars.ContextVar("gothreads_request_id", default=None)
 #: What an id may be. It goes into headers and logs as it is.
 _ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
-#: Of a path, so many characters are logged.
-_LONGEST_PATH = 1000
+#: Of a path, an address or a name, so many characters are logged.
+_LONGEST = 1000
 
 
 class RequestIds(logging.Filter):
@@ -79,10 +81,10 @@ def _id_of(scope: Scope) -> str:
 
 def _log(scope: Scope, request_id: str, status: int, size: int, seconds: float) -> None:
     client = scope.get("client")
-    path = shown(scope["path"][:_LONGEST_PATH])
+    path, identity = shown(scope["path"][:_LONGEST]), shown(str(scope.get(IDENTITY, ""))[:_LONGEST])
     # A trusted proxy may pass on what its client has sent as an address.
-    fields = {"request_id": request_id, "client": shown(client[0][:_LONGEST_PATH]) if client else "",
+    fields = {"request_id": request_id, "client": shown(client[0][:_LONGEST]) if client else "", "identity": identity,
               "method": shown(scope["method"][:20]), "path": path, "status": status, "bytes": size,
               "seconds": round(seconds, 6)}
-    log.info('%s "%s %s" %d %d bytes %.1f ms %s', fields["client"] or "-", fields["method"], path, status, size,
-             seconds * 1000, request_id, extra=fields)
+    log.info('%s%s "%s %s" %d %d bytes %.1f ms %s', fields["client"] or "-", f" ({identity})" if identity else "",
+             fields["method"], path, status, size, seconds * 1000, request_id, extra=fields)

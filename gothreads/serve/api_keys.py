@@ -19,6 +19,7 @@ file that is gone; one that cannot be read just now is tried again with the next
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import hmac
 import logging
@@ -30,7 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gothreads.errors import MisuseError
-from gothreads.files import reason
+from gothreads.files import reason, version_of
 from gothreads.serve.identity import Identity, check_rights
 from gothreads.text import cut
 
@@ -71,8 +72,8 @@ class ApiKeys:
         self._path, self._told = Path(path), ""
         self._version: tuple[int, ...] | None = None
         with contextlib.suppress(OSError):
-            self._version = self._version_now()
-        self._keys = _read(self._path, _raise)
+            self._version = version_of(self._path)
+        self._keys = _checked(self._path, self._version)
         if not self._keys.hashed and not self._keys.certificates:
             self._tell(f"{path} has no keys, so nobody may call anything. To make one: gothreads keys new NAME --file "
                        f"{path}")
@@ -90,7 +91,7 @@ class ApiKeys:
 
     def _current(self) -> _Keys:
         try:
-            if (version := self._version_now()) != self._version:
+            if (version := version_of(self._path)) != self._version:
                 self._keys = _read(self._path, lambda error: self._tell(f"{error}. The line gives nobody a right"))
                 self._version = version
             else:
@@ -112,17 +113,21 @@ class ApiKeys:
             self._told = text
             log.warning("%s", text)
 
-    def _version_now(self) -> tuple[int, ...]:
-        """Changes with the file. FileNotFoundError, OSError."""
-        found = os.stat(self._path)
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
 
 def check_api_keys(name: str, value: object) -> None:
     """A check for the option with the file."""
     if not isinstance(value, str | os.PathLike):
         raise MisuseError(f"{name} must be the path of a file, not {cut(value)}")
-    _read(Path(value), _raise)
+    version = None
+    with contextlib.suppress(OSError):
+        version = version_of(value)
+    _checked(Path(value), version)
+
+
+@functools.lru_cache(maxsize=32)  # when an option is checked, and when it is used, which is soon after
+def _checked(path: Path, _version: tuple[int, ...] | None) -> _Keys:
+    """The keys of the file in that version. MisuseError: it is wrong."""
+    return _read(path, _raise)
 
 
 def _raise(error: MisuseError) -> None:

@@ -35,7 +35,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gothreads.errors import AppClosed, GothreadsError
 from gothreads.runtime.state import State
-from gothreads.serve.auth import AnyOf
+from gothreads.serve.auth import AnyOf, Authority
 from gothreads.serve.dashboard import Dashboard, Watched
 from gothreads.serve.deployment import Deployment
 from gothreads.serve.gate import Gate, closed
@@ -210,7 +210,8 @@ class Apps:
                 "model": deployment.app.model if knows else None, "failure": deployment.failure if knows else None,
                 "link": f"//{hosted.host}{port[0] if port else ''}/" if hosted.host else f".{hosted.prefix}/"})
         return _templates.TemplateResponse(request, "apps.html", {
-            "apps": shown, "version": __version__, "has_dashboard": self._has_dashboard},
+            "apps": shown, "version": __version__, "has_dashboard": self._has_dashboard,
+            "linked": _is_known(self._authority, request.scope)},
                                            headers={"Content-Security-Policy": _POLICY})
 
     async def _health(self, request: Request) -> Response:
@@ -258,8 +259,13 @@ def _about(member: _Member, *, knows: bool) -> dict[str, Any]:
 
 def _knows(member: _Member, scope: Scope) -> bool:
     """Whether the app knows the client. (Other apps may: so a key that is unknown here is no error.)"""
+    return _is_known(member.gate.authority, scope)
+
+
+def _is_known(authority: Authority | AnyOf, scope: Scope) -> bool:
     try:
-        return member.gate.knows(scope)
+        authority.known(scope)
+        return True
     except HTTPException:
         return False
 

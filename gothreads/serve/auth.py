@@ -14,7 +14,7 @@ from starlette.types import Scope
 
 from gothreads.serve.admission import address_of
 from gothreads.serve.api_keys import PREFIX, ApiKeys
-from gothreads.serve.identity import Identity
+from gothreads.serve.identity import IDENTITY, Identity
 from gothreads.serve.options import check_together
 from gothreads.serve.tls import CERTIFICATE
 from gothreads.serve.tokens import BadToken, Tokens
@@ -51,8 +51,12 @@ class Authority:
 
     def identity(self, scope: Scope) -> Identity | None:
         """Who has sent the request; None: it has no credentials. HTTPException: they are wrong."""
-        if self.is_open:
-            return None
+        found = None if self.is_open else self._identity(scope)
+        if found is not None:
+            scope[IDENTITY] = found  # for the access log
+        return found
+
+    def _identity(self, scope: Scope) -> Identity | None:
         given = Headers(scope=scope).getlist("authorization")
         if not given:
             name = certificate(scope)
@@ -127,7 +131,7 @@ class AnyOf:
 def client_of(scope: Scope, identity: Identity | None) -> str:
     """Whom to count a request for: the key, the token's subject, the certificate, or else the address."""
     if identity is not None:
-        return f"{identity.kind} {identity.name}"
+        return str(identity)
     name = certificate(scope)
     return f"address {address_of(scope.get('client'))}" if name is None else f"certificate {name}"
 

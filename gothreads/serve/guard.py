@@ -48,6 +48,8 @@ LEAST_RATE = 16 << 10
 CLIENT_LEFT = 499
 
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+#: Headers of a response with which pages of other sites may read it (cors.py).
+_OF_CORS = ("Access-Control-Allow-Origin", "Access-Control-Expose-Headers", "Vary")
 #: For all responses. (The page has its own policy for scripts and styles.)
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -132,8 +134,10 @@ class Guard:
             body: bytes = message.get("body", b"")
             with self._held.answer(len(body)) as fits:
                 if start is not None and not fits:
+                    answered = Headers(raw=start["headers"])
                     start = None
-                    refused = _refused(503, TOO_LARGE_TOGETHER, {"Retry-After": "1"})
+                    refused = _refused(503, TOO_LARGE_TOGETHER, {
+                        "Retry-After": "1", **{name: answered[name] for name in _OF_CORS if name in answered}})
                     await refused(scope, receive, send_guarded)
                     return
                 if start is not None:

@@ -14,6 +14,8 @@ from fnmatch import fnmatchcase
 from gothreads.errors import MisuseError
 from gothreads.text import cut
 
+#: Where a request's scope has the Identity of its client, once that is known.
+IDENTITY = "gothreads.identity"
 #: The right to read /metrics.
 METRICS = "metrics"
 #: The right to see the stacks of goroutines, and of errors.
@@ -32,6 +34,9 @@ class Identity:
     kind: str
     name: str
     rights: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
 
     def may(self, what: str) -> bool:
         return any(fnmatchcase(what, right.translate(_LETTERS)) for right in self.rights)

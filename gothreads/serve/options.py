@@ -12,7 +12,7 @@ from typing import Annotated, TypedDict
 
 from gothreads.errors import MisuseError
 from gothreads.runtime.cancellation import OnTimeout
-from gothreads.runtime.keywords import Option, one_of, whole
+from gothreads.runtime.keywords import Option, check_bool, one_of, whole
 from gothreads.runtime.options import DRAIN_SECONDS, OpenOptions
 from gothreads.serve.api_keys import check_api_keys
 from gothreads.serve.tokens import check_tokens
@@ -55,17 +55,12 @@ def _check_text(name: str, value: object) -> None:
         raise MisuseError(f"{name} must be a text, not {cut(value)}")
 
 
-def _check_bool(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise MisuseError(f"{name} must be True or False, not {cut(value)}")
-
-
 def _check_timeout(name: str, value: object) -> None:
     check_seconds(name, value, above_zero=True)
 
 
 AccessLog = Annotated[bool, Option(
-    default=False, help="log each request: the logger gothreads.access", check=_check_bool)]
+    default=False, help="log each request: the logger gothreads.access", check=check_bool)]
 AllowedOrigins = Annotated[Sequence[str], Option((), """
     other sites whose pages may use the server (CORS), such as https://app.example.org (default: none)
     """, check=_check_origins)]
@@ -190,11 +185,11 @@ class ServerOptions(TypedDict, total=False):
     watch: Annotated[bool, Option(default=False, help="""
         replace the module when its file, or the Go program, changes: calls in progress finish in the old one. If a
         build fails, that goes on. SIGHUP does the same
-        """, check=_check_bool)]
+        """, check=check_bool)]
     allow_restart: Annotated[bool, Option(default=False, help="""
         let clients replace the module by a new instance: POST /api/apps/NAME/restart. Where keys or tokens are needed,
         those with the right `restart` may do it anyway, and nobody else
-        """, check=_check_bool)]
+        """, check=check_bool)]
 
 
 def _check_route(name: str, value: object) -> None:

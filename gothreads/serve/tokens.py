@@ -7,6 +7,8 @@ key as if that were a secret, is refused. A token must expire, and be of this is
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gothreads.errors import MisuseError
-from gothreads.files import reason
+from gothreads.files import reason, version_of
 from gothreads.requirements import install
 from gothreads.serve.identity import Identity, is_right
 from gothreads.text import cut, shown
@@ -47,7 +49,7 @@ class Tokens:
 
     def __init__(self, path: str | os.PathLike[str], issuer: str, audience: str, rights: str) -> None:
         self._issuer, self._audience, self._rights = issuer, audience, rights
-        self._keys = _read(Path(path))
+        self._keys = _read_once(path)
 
     def identity(self, token: str) -> Identity:
         """Whose token it is. BadToken."""
@@ -81,11 +83,20 @@ def check_tokens(name: str, value: object) -> None:
     """A check for the option with the file."""
     if not isinstance(value, str | os.PathLike):
         raise MisuseError(f"{name} must be the path of a file, not {cut(value)}")
-    _read(Path(value))
+    _read_once(value)
 
 
-def _read(path: Path) -> Mapping[str | None, _Key]:
-    """The keys, by their ids. A single one has the id None, and is for any."""
+def _read_once(path: str | os.PathLike[str]) -> Mapping[str | None, _Key]:
+    """The keys, as _read has them. It is called when an option is checked, and when it is used, which is soon after."""
+    version = None
+    with contextlib.suppress(OSError):
+        version = version_of(path)
+    return _read(Path(path), version)
+
+
+@functools.lru_cache(maxsize=32)
+def _read(path: Path, _version: tuple[int, ...] | None) -> Mapping[str | None, _Key]:
+    """The keys in that version of the file, by their ids. A single one has the id None, and is for any."""
     if importlib.util.find_spec("jwt") is None or importlib.util.find_spec("cryptography") is None:
         raise MisuseError(f"tokens need PyJWT and cryptography: {install('jwt')}")
     try:

@@ -128,7 +128,7 @@ def web_app(app: Served, hosts: Hosts = Hosts(), *, access_log: bool = False, al
 def guarded(web: ASGIApp, hosts: Hosts, held: Held, *, access_log: bool, allow_origins: Collection[str]) -> ASGIApp:
     """An application behind the checks of requests, with request ids and the access log."""
     origins = frozenset(allow_origins)
-    return Access(with_origins(Guard(web, hosts, held, origins), origins), is_logged=access_log)
+    return Access(Guard(with_origins(web, origins), hosts, held, origins), is_logged=access_log)
 
 
 @dataclass(frozen=True)
@@ -196,6 +196,7 @@ class _Routes:
         self._timeout = options.get("timeout")
         self._on_timeout: OnTimeout = options.get("on_timeout", "cancel")
         self._largest_json = options.get("largest_json", LARGEST_JSON)
+        self._asked: asyncio.Future[list[str]] | None = None  # the module, for its handlers
         self._last_handlers: list[str] = []
 
     async def index(self, request: Request) -> Response:
@@ -206,6 +207,8 @@ class _Routes:
         return _templates.TemplateResponse(request, "index.html", {
             "name": self._around.name, "model": self._app.model, "state": self._app.state.value,
             "version": __version__, "failure": self._around.failure(), "dashboard": self._around.dashboard,
+            # A link has no key.
+            "linked": self._gate.is_open or "authorization" not in request.headers,
             "exports": [function.signature for function in map(self._app.exports.__getitem__, self._app.exports)],
             "functions": [self._app.functions[name] for name in self._typed()],
             "handlers": await self._handlers(), "events": self._app.events,
@@ -320,9 +323,7 @@ class _Routes:
     async def signal(self, request: Request) -> Response:
         name = request.path_params["event"]
         if name not in self._app.events:
-            with contextlib.suppress(GothreadsError, TimeoutError):
-                async with asyncio.timeout(SETTLE_SECONDS):  # main may be about to subscribe to it
-                    await self._app.handlers_async()
+            await self._handlers(SETTLE_SECONDS)  # main may be about to subscribe to it
         if name not in self._app.events:  # an event without a receiver would stay in memory for ever
             raise unknown("event", name, self._app.events)
         async with self._held.body(request, guard.LARGEST_BODY) as body:
@@ -342,12 +343,17 @@ class _Routes:
             raise CallersBusy(f"all {options.callers} callers were busy for {options.callers_timeout:g} s. Try again, "
                               f"or serve with more --callers") from None
 
-    async def _handlers(self) -> list[str]:
-        try:
-            async with asyncio.timeout(HANDLERS_SECONDS):
-                self._last_handlers = await self._app.handlers_async()
-        except (GothreadsError, TimeoutError):
-            pass
+    async def _handlers(self, seconds: float | None = None) -> list[str]:
+        """The handlers that there are, or were last, if the module does not answer in that time.
+
+        However many ask, one call is made at a time: these are no calls of clients, which have limits.
+        """
+        if self._asked is None or self._asked.done():
+            self._asked = asyncio.ensure_future(self._app.handlers_async())
+            self._asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())
+        with contextlib.suppress(GothreadsError, TimeoutError):
+            async with asyncio.timeout(HANDLERS_SECONDS if seconds is None else seconds):
+                self._last_handlers = await asyncio.shield(self._asked)
         return self._last_handlers
 
 

@@ -15,6 +15,7 @@ import pytest
 
 import gothreads
 from gothreads.output.json_lines import record_line
+from tests.support.keys import Keys, bearer
 from tests.support.server import running
 from tests.support.web import ask, talk
 
@@ -49,8 +50,8 @@ def test_refused_requests_have_ids_and_are_logged_too(app: gothreads.App, caplog
         await client.get("/a%0Ab%1B[31m?secret=1", headers={"X-Request-ID": "three"})
     talk(app, conversation, access_log=True)
     one, two, three = (record for record in caplog.records if record.name == "gothreads.access")
-    assert fields(one) == {"request_id": "one", "client": "127.0.0.1", "method": "POST", "path": "/api/call/add",
-                           "status": 200, "bytes": len('{"result":5}')}
+    assert fields(one) == {"request_id": "one", "client": "127.0.0.1", "identity": "", "method": "POST",
+                           "path": "/api/call/add", "status": 200, "bytes": len('{"result":5}')}
     assert re.fullmatch(r'127\.0\.0\.1 "POST /api/call/add" 200 12 bytes \d+\.\d ms one', one.getMessage())
     assert (fields(two)["request_id"], fields(two)["status"]) == ("two", 421)
     assert fields(three)["status"] == 404
@@ -60,7 +61,25 @@ def test_refused_requests_have_ids_and_are_logged_too(app: gothreads.App, caplog
 
 def fields(record: logging.LogRecord) -> dict[str, Any]:
     assert 0 <= record.__dict__["seconds"] < 100
-    return {name: record.__dict__[name] for name in ("request_id", "client", "method", "path", "status", "bytes")}
+    return {name: record.__dict__[name]
+            for name in ("request_id", "client", "identity", "method", "path", "status", "bytes")}
+
+
+def test_the_log_has_whose_key_it_was_and_not_the_key(app: gothreads.App, tmp_path: Path,
+                                                      caplog: pytest.LogCaptureFixture) -> None:
+    keys = Keys(tmp_path / "keys.txt")
+    key = keys.new("ci", "call/add")
+    caplog.set_level(logging.INFO, "gothreads.access")
+
+    async def conversation(client: httpx.AsyncClient) -> None:
+        for path, headers in (("add", key), ("count", key), ("add", bearer("gtk_wrong")), ("add", None)):
+            await client.post(f"/api/call/{path}", json={"args": [2, 3]}, headers=headers)
+    talk(app, conversation, access_log=True, api_keys=keys.path)
+    records = [record for record in caplog.records if record.name == "gothreads.access"]
+    assert [(fields(record)["status"], fields(record)["identity"]) for record in records] == [
+        (200, "key ci"), (403, "key ci"), (401, ""), (401, "")]
+    assert records[0].getMessage().startswith('127.0.0.1 (key ci) "POST /api/call/add" 200 ')
+    assert not any("gtk_" in str(record.__dict__) for record in records)
 
 
 def test_without_the_option_nothing_is_logged(app: gothreads.App, caplog: pytest.LogCaptureFixture) -> None:

@@ -73,7 +73,7 @@ def test_apps_have_paths_and_hosts(opens: Callable[[], Served]) -> None:
             ("three", None, "Three.example", "running")]
         front = await client.get("/")
         assert front.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src ; style-src 'sha256-")
-        for link in ('href="./one/"', 'href="./two/deep/"', 'href="//Three.example/"'):
+        for link in ('href="./one/"', 'href="./two/deep/"', 'href="//Three.example/"', 'href="api/apps"'):
             assert link in front.text
         for host, where in (("127.0.0.1", "Three.example"), ("[::1]:8080", "Three.example:8080")):
             assert f'href="//{where}/"' in (await client.get("/", headers={"Host": host})).text
@@ -176,6 +176,7 @@ def test_the_key_of_one_app_opens_no_other(opens: Callable[[], Served], tmp_path
         assert await told("/healthz", None) == ["open"]
         page = (await client.get("/")).text
         assert 'href="./other/"' in page
+        assert 'href="api/apps"' not in page  # it needs a key, which a link does not have
         assert page.count("threaded") == 1
         for name, key, status in (("one", mine, 200), ("other", mine, 401), ("one", adds, 403), ("open", mine, 403)):
             assert (await client.post(f"/api/apps/{name}/restart", headers=key)).status_code == status

@@ -19,14 +19,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from starlette.responses import PlainTextResponse
 
 import gothreads
 from gothreads.errors import MisuseError
-from gothreads.serve import api_keys
+from gothreads.serve import api_keys, guard, tokens
+from gothreads.serve.auth import Authority
 from gothreads.serve.identity import Identity, check_rights
+from gothreads.serve.web import guarded
 from tests.support.command_line import command
 from tests.support.keys import Keys, bearer
-from tests.support.web import talk
+from tests.support.web import ask, talk
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,11 @@ def test_what_needs_no_key_tells_nothing_of_the_module(shared: gothreads.App, ke
         locked = (await client.get("/")).text
         assert '<form id="key">' in locked
         assert "<form data-path" not in locked
+        for place in ("api/exports", "openapi.json"):  # a link would lead there without the key
+            assert f'<a href="{place}"' not in (await client.get("/", headers=key)).text
     talk(shared, conversation, api_keys=keys.path)
+    for place in ("api/exports", "openapi.json"):
+        assert f'<a href="{place}">/{place}</a>' in ask(shared, "GET", "/").text
 
 
 def test_the_module_is_not_asked_by_those_who_may_not(keys: Keys, calls: Path) -> None:
@@ -406,9 +413,49 @@ def test_pages_of_sites_that_are_allowed_may_call(shared: gothreads.App, keys: K
             assert reply.status_code == 403
             assert "access-control-allow-origin" not in reply.headers
             asked = await client.options("/api/call/add", headers={**headers, "Access-Control-Request-Method": "POST"})
-            assert asked.status_code == 400
+            assert asked.status_code == 403
             assert "access-control-allow-origin" not in asked.headers
     talk(shared, conversation, api_keys=keys.path, allow_origins=[SITE])
+
+
+def test_what_a_page_asks_beforehand_is_answered_under_the_servers_names_only(shared: gothreads.App) -> None:
+    async def conversation(client: httpx.AsyncClient) -> None:
+        for method in ("POST", "PUT", "PATCH", "DELETE"):  # those of routes in a file
+            asks = {"Origin": SITE, "Access-Control-Request-Method": method}
+            assert (await client.options("/x", headers=asks)).status_code == 200
+            assert (await client.options("/x", headers={**asks, "Host": "evil.example"})).status_code == 421
+    talk(shared, conversation, allow_origins=[SITE])
+
+
+def test_a_page_that_is_allowed_can_read_that_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = guard.Held()
+    web = guarded(PlainTextResponse("x" * 1000), guard.Hosts(), held, access_log=False, allow_origins=[SITE])
+
+    async def conversation() -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://localhost") as client:
+            with held.answer(1000):
+                reply = await client.get("/", headers={"Origin": SITE})
+        assert (reply.status_code, reply.headers["access-control-allow-origin"]) == (503, SITE)
+        assert "Retry-After" in reply.headers["access-control-expose-headers"]
+    monkeypatch.setattr(guard, "SMALL", 500)
+    monkeypatch.setattr(guard, "MOST_HELD", 1000)
+    asyncio.run(conversation())
+
+
+def test_files_of_keys_are_parsed_once_at_the_start(keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys.new("ci")
+    key = ed25519.Ed25519PrivateKey.generate().public_key()
+    pem = tmp_path / "key.pem"
+    pem.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    parsed: list[str] = []
+    for module, name in ((api_keys, "_add"), (tokens, "_of_pem")):
+        def noting(*given: Any, name: str = name, parse: Any = getattr(module, name)) -> Any:
+            parsed.append(name)
+            return parse(*given)
+        monkeypatch.setattr(module, name, noting)
+    go = gothreads.asgi("nothing.wasm", api_keys=keys.path, jwt_keys=pem, jwt_issuer="x", jwt_audience="y")
+    Authority.of(go._options)
+    assert parsed == ["_add", "_of_pem"]
 
 
 @pytest.mark.parametrize("origin", ["*", "app.example.org", "https://app.example.org/", "https://App.example.org",

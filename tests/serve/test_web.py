@@ -239,6 +239,32 @@ def test_busy_callers_give_503_and_the_page_is_still_shown(calls: Path, monkeypa
         talk(busy, conversation)
 
 
+def test_however_many_ask_what_there_is_the_module_is_asked_once_at_a_time(calls: Path,
+                                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    """So these requests, to which no limit on calls applies, leave callers and threads to calls."""
+    asked, ask_module = 0, gothreads.App.handlers_async
+
+    async def counting(app: gothreads.App) -> list[str]:
+        nonlocal asked
+        asked += 1
+        return await ask_module(app)
+    monkeypatch.setattr(gothreads.App, "handlers_async", counting)
+    monkeypatch.setattr(web, "HANDLERS_SECONDS", 0.05)
+    monkeypatch.setattr(web, "SETTLE_SECONDS", 0.05)
+    with open(os.devnull, "wb") as null, gothreads.open(calls, callers=1, stderr=null) as busy:
+        async def conversation(client: httpx.AsyncClient) -> None:
+            hanging = asyncio.create_task(client.post("/api/call/hang"))
+            await asyncio.to_thread(wait_until, lambda: busy._cache.in_use == 1)  # type: ignore[attr-defined]
+            pages = [client.get(path) for path in ("/", "/api/exports", "/openapi.json") * 10]
+            assert {reply.status_code for reply in await asyncio.gather(*pages)} == {200}
+            events = [client.post("/api/signal/nothing") for _ in range(10)]
+            assert {reply.status_code for reply in await asyncio.gather(*events)} == {404}
+            assert asked == 1
+            busy.close()
+            await hanging
+        talk(busy, conversation)
+
+
 def test_events_are_sent_to_a_module_that_asked_for_them() -> None:
     with gothreads.open(built("talk"), event_queue=2) as app:
         wait_until(lambda: app.events == ["number", "text"])
