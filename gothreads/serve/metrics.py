@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gothreads.runtime.state import State
 from gothreads.runtime.statistics import AppStatistics, GoStatistics
@@ -57,6 +57,10 @@ class Metrics:
                               ("app", "kind", "name", "outcome"), registry=self._registry)
         self._seconds = Histogram("gothreads_call_seconds", "How long calls over HTTP took, waits included.",
                                   ("app", "kind", "name"), buckets=_BUCKETS, registry=self._registry)
+        self._received = Counter("gothreads_received_bytes", "Bytes of the bodies of calls over HTTP.",
+                                 ("app", "kind", "name"), registry=self._registry)
+        self._sent = Counter("gothreads_sent_bytes", "Bytes of the bodies of their results, without errors.",
+                             ("app", "kind", "name"), registry=self._registry)
         self._in_flight = Gauge("gothreads_calls_in_flight", "Calls over HTTP that are being answered.", ("app",),
                                 registry=self._registry)
         self._waiting = Gauge("gothreads_calls_waiting", "Calls over HTTP that wait, since as many as may be are in "
@@ -106,17 +110,17 @@ class AppMetrics:
         self._exports, self._functions = frozenset(app.exports), frozenset(app.functions)
         self._handlers, self._failures = metrics._handlers[name], metrics.failures[name]
         self._calls, self._seconds = metrics._calls, metrics._seconds
+        self._received, self._sent = metrics._received, metrics._sent
         self._in_flight = metrics._in_flight.labels(name)
 
     def measured(self, kind: str, endpoint: Endpoint) -> Endpoint:
         """The endpoint, whose calls are counted. `kind`: also the parameter of the path with the name."""
         async def measured(request: Request) -> Response:
-            begun, outcome = time.perf_counter(), "bug"
+            begun, outcome, body = time.perf_counter(), "bug", _Body(request.receive)
             self._in_flight.inc()
             try:
-                response = await endpoint(request)
+                response = await endpoint(Request(request.scope, body.receive))
                 outcome = "ok"
-                return response
             except BaseException as error:
                 outcome = outcome_of(error)
                 called = " ".join(self._labels(kind, request.path_params[kind], outcome))
@@ -124,9 +128,11 @@ class AppMetrics:
                 raise
             finally:
                 self._in_flight.dec()
-                which, name = self._labels(kind, request.path_params[kind], outcome)
-                self._calls.labels(self._name, which, name, outcome).inc()
-                self._seconds.labels(self._name, which, name).observe(time.perf_counter() - begun)
+                labels = (self._name, *self._labels(kind, request.path_params[kind], outcome))
+                self._calls.labels(*labels, outcome).inc()
+                self._seconds.labels(*labels).observe(time.perf_counter() - begun)
+                body.count(self._received.labels(*labels))
+            return _Counted(response, body, self._received.labels(*labels), self._sent.labels(*labels))
         return measured
 
     def _labels(self, kind: str, name: str, outcome: str) -> tuple[str, str]:
@@ -140,6 +146,39 @@ class AppMetrics:
         if outcome in ("ok", "error") and len(self._handlers) < _MOST_HANDLERS:
             self._handlers.add(name)  # only a handler that exists answers
         return kind, name if name in self._handlers else _OTHER
+
+
+class _Body:
+    """Counts what has been received of a request's body."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive, self._size = receive, 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._size += len(message.get("body", b""))
+        return message
+
+    def count(self, counter: Counter) -> None:
+        """Add what has come since the last time."""
+        counter.inc(self._size)
+        self._size = 0
+
+
+class _Counted(Response):
+    """A response, with what is sent of it, and with what still comes of the request's body meanwhile."""
+
+    def __init__(self, response: Response, body: _Body, received: Counter, sent: Counter) -> None:
+        self._response, self._body, self._received, self._sent = response, body, received, sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counting(message: Message) -> None:
+            await send(message)
+            self._sent.inc(len(message.get("body", b"")))
+        try:
+            await self._response(scope, receive, counting)
+        finally:
+            self._body.count(self._received)
 
 
 def metrics_app(metrics: Metrics, hosts: Hosts, routes: Sequence[BaseRoute] = ()) -> ASGIApp:

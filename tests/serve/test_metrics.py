@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
@@ -68,6 +68,37 @@ def test_calls_over_http_are_counted_by_what_they_call_and_how_they_end(app: got
         assert found("calls_in_flight") == 0
         assert found("module_calls_total") >= 6
     talk(app, conversation)
+
+
+def test_bytes_are_counted_in_both_directions(app: gothreads.App) -> None:
+    async def conversation(client: httpx.AsyncClient) -> None:
+        async def pieces() -> AsyncIterator[bytes]:
+            for _ in range(3):
+                yield b"x" * 100
+        assert (await client.post("/api/request/echo", content=pieces())).content == b"x" * 300
+        assert (await client.post("/api/request/echo", content="yy")).content == b"yy"
+        await client.post("/api/call/add", content='{"args": [2]}')
+        found = await scrape(client)
+        assert found("received_bytes_total", kind="handler", name="echo") == 302
+        assert found("sent_bytes_total", kind="handler", name="echo") == 302
+        assert found("received_bytes_total", kind="export", name="add") == len('{"args": [2]}')
+        assert found("sent_bytes_total", kind="export") == 0  # an error
+    talk(app, conversation)
+
+
+def test_bytes_of_what_is_streamed_are_counted_as_they_go() -> None:
+    async def conversation(client: httpx.AsyncClient) -> None:
+        items = (await client.post("/api/call/count", json={"args": [20_000]})).content
+        found = await scrape(client)
+        assert found("sent_bytes_total", kind="function", name="count") == len(items)
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for _ in range(3):
+                yield b"abc"
+        assert (await client.post("/api/call/lines", content=pieces())).status_code == 200
+        assert (await scrape(client))("received_bytes_total", kind="function", name="lines") == 9
+    with opened("typed") as typed:
+        talk(typed, conversation)
 
 
 def test_names_that_clients_invent_are_not_labels(app: gothreads.App) -> None:
