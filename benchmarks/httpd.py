@@ -116,8 +116,9 @@ def parse(text: str) -> Load:
     return Load(float(rate[1]), latencies["50"], latencies["99"])
 
 
-def wrk(address: str, route: str, seconds: int) -> Load:
-    command = ["wrk", f"-t{THREADS}", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", f"http://{address}{route}"]
+def wrk(address: str, route: str, seconds: int, *options: str) -> Load:
+    command = ["wrk", f"-t{THREADS}", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency", *options,
+               f"http://{address}{route}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
     if done.returncode:
         raise NotServing(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")

@@ -1,0 +1,3 @@
+module serving_go
+
+go 1.25
