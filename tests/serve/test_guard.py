@@ -123,8 +123,8 @@ def test_where_others_may_connect_it_is_said_by_what_names_and_an_address_is_eno
                 line = process.stderr.readline()
                 assert line, said
                 said += line
-            assert re.search(r"there is no authentication\. Accepted host names: .*app\.example\.org, .*any address of "
-                             r"this machine\n", said)
+            assert re.search(r"there is no authentication \(--api-keys adds it\)\. Accepted host names: "
+                             r".*app\.example\.org, .*any address of this machine\n", said)
             found = re.search(r"serving \S+ on http://0\.0\.0\.0:(\d+)", said)
             assert found is not None
             names = {"127.0.0.2": 200, "app.example.org": 200, "attacker.example": 421}
