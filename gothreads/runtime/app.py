@@ -31,6 +31,8 @@ from gothreads.errors import (
     NotCallable,
     QueueFull,
     UnknownExport,
+    drop_frames,
+    hides_frames,
     listed,
 )
 from gothreads.runtime import cancellation
@@ -177,7 +179,12 @@ class App(Picklable, CallRunner, RunningModule):
                 first = self._first(error)
                 if first is error:
                     self._name_handler(error, handler)
+                drop_frames(first)
                 raise first from first.__cause__
+        return self._request_slowly(handler, payload, timeout, on_timeout)
+
+    @hides_frames
+    def _request_slowly(self, handler: str, payload: Payload, timeout: float | None, on_timeout: OnTimeout) -> bytes:
         self._check_go("handlers")
         handler, data = handler_name(handler), bytes_of(payload)
         if timeout is None:

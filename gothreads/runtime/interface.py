@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from gothreads.bridge.buffers import ReadWriteMemory
 from gothreads.bridge.exports import Exports
 from gothreads.bridge.messages import WhenFull
+from gothreads.errors import hides_frames
 from gothreads.runtime.cancellation import OnTimeout
 from gothreads.runtime.inspector import Goroutines
 from gothreads.runtime.module_file import LoadedModule
@@ -168,6 +169,7 @@ class RunningModule(ABC):
                             on_timeout: OnTimeout = "cancel") -> bytes:
         """Like request, without blocking the event loop. Cancelling this acts like a timeout."""
 
+    @hides_frames
     def request_json(self, handler: str, value: Any = None, *, timeout: float | None = None,
                      on_timeout: OnTimeout = "cancel") -> Any:
         """Like request, for a handler of values (guest.HandleJSON), which travel as JSON.

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 import gothreads
 from tests.support.modules import built
+from tests.support.tracebacks import own_frames
 from tests.support.waiting import PATIENCE, together, wait_until
 
 
@@ -189,6 +191,20 @@ def test_wrong_arguments_raise_before_anything_runs(app: gothreads.App) -> None:
         app.request("echo", {"a": 3})  # type: ignore[arg-type]
     with pytest.raises(gothreads.UnknownExport, match="functions go by their names here: 'add', not <export add"):
         app.submit(app.exports.add, 1, 2)  # type: ignore[arg-type]
+
+
+def test_a_traceback_shows_at_most_one_function_of_gothreads(calls: Path) -> None:
+    with gothreads.open(calls, stderr=io.BytesIO()) as app:
+        wrong: list[Callable[[], object]] = [
+            lambda: app.exports.add(1), lambda: app.exports.ad(1),
+            lambda: app.request("fail", "x"), lambda: app.request("fai"), lambda: app.request("echo", 3),  # type: ignore[arg-type]
+            lambda: app.request("fail", timeout=60), lambda: app.request_json("echo", object()),
+            lambda: app.submit_request("fail").result(), lambda: asyncio.run(app.request_async("fail")),
+            lambda: app.request("panic", "x"), lambda: app.request("echo"), lambda: app.exports.add(1, 2)]
+        for call in wrong:
+            with pytest.raises(gothreads.GothreadsError) as failed:
+                call()
+            assert len(own_frames(failed.value)) <= 1, (failed.value, own_frames(failed.value))
 
 
 def test_futures_and_map_run_at_the_same_time(app: gothreads.App) -> None:

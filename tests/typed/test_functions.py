@@ -20,6 +20,7 @@ import pytest
 import gothreads
 from gothreads.bridge.buffers import Buffers
 from tests.support.modules import MODELS, built, opened
+from tests.support.tracebacks import own_frames
 from tests.support.waiting import wait_until
 
 
@@ -58,12 +59,6 @@ def test_every_model_has_the_same_functions(model: str) -> None:
             app.divide(1, 0)
         with pytest.raises(gothreads.ArgumentError, match=r"^add: b: expected int, got str$"):
             app.submit("add", 2, "x").result(60)
-
-
-def own_frames(error: BaseException) -> list[str]:
-    """The functions of gothreads that the error's traceback shows."""
-    return [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)
-            if frame.f_globals["__name__"].startswith("gothreads.")]
 
 
 def test_a_traceback_shows_at_most_one_function_of_gothreads(types: Any) -> None:
