@@ -20,6 +20,8 @@ from gothreads.cli.main import main
 from gothreads.errors import BuildError, MisuseError
 from gothreads.files import cache_folder
 from gothreads.launch import find
+from gothreads.wasm.binary import FuncType
+from gothreads.wasm.leb import uleb
 from gothreads.wasm.parsing import function_names, parse
 from tests.support.modules import MODULES
 
@@ -184,3 +186,39 @@ def test_a_stack_may_move_while_the_host_is_called(folder: Path, capfd: pytest.C
     assert moved_stacks(fast) == MOVED
     assert main(["optimize", str(fast), "-o", str(fast)]) == 1
     assert "has 2 tables" in capfd.readouterr().err
+
+
+def small_module(kind: FuncType, body: bytes) -> bytes:
+    """A module with a page of memory, "memory", and a function with this code, "compare"."""
+    def section(number: int, content: bytes) -> bytes:
+        return bytes([number]) + uleb(len(content)) + content
+    exports = b"\x02\x06memory\x02\x00\x07compare\x00\x00"
+    return (b"\0asm\1\0\0\0" + section(1, b"\1" + kind.encode()) + section(3, b"\1\0") + section(5, b"\1\0\1")
+            + section(7, exports) + section(10, b"\1" + uleb(len(body)) + body))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["memeqbody", "memcmp"])
+def test_memory_is_compared_by_words_as_by_bytes(folder: Path, name: str) -> None:
+    before = stock(folder).read_bytes()
+    plain, fast = parse(before), parse(optimized(GO, before, cache_folder()))
+    index = function_names(plain)[name] - len(plain.imported_functions)
+    assert len(fast.bodies[index]) > len(plain.bodies[index]) + 50
+    store = wasmtime.Store()
+    module = wasmtime.Module(store.engine, small_module(fast.types[fast.functions[index]], fast.bodies[index]))
+    exports = wasmtime.Instance(store, module, []).exports(store)
+    memory, compare = exports["memory"], exports["compare"]
+    assert isinstance(memory, wasmtime.Memory)
+    assert isinstance(compare, wasmtime.Func)
+    size = memory.data_len(store)
+    for length in (*range(45), 63, 64, 65, 100):
+        text = bytes(200 + at % 50 for at in range(length))
+        for first, second in ((8, 1024), (3, 1025), (7, size - length)):  # and up to the end of memory
+            for at in (None, *range(length)):
+                other = bytearray(text)
+                if at is not None:
+                    other[at] ^= 0x81
+                memory.write(store, b"\1" + text + b"\2", first - 1)
+                memory.write(store, b"\3" + other, second - 1)
+                expected = at is None if name == "memeqbody" else 0 if at is None else text[at] - other[at]
+                assert compare(store, first, second, length) == expected, (length, first, second, at)

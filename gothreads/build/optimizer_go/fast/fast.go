@@ -21,7 +21,7 @@
 // wasm_pc_f_loop_export ends with a normal return.
 //
 // What is there: fast bodies, their table, cold exits, a way back into fast code for loops that were preempted (reentry),
-// several copies of small loops in one (unroll).
+// several copies of small loops in one (unroll), comparing memory by words (memory).
 // What is not: old bodies without what is never resumed; a stop check in place of the engine's epochs.
 package fast
 
@@ -105,6 +105,7 @@ func Optimize(m *wasm.Module, work Work) (*Result, error) {
 	if len(candidates) == 0 {
 		return nil, errors.New("no function in it is as Go's compiler makes them")
 	}
+	compareWords(m)
 	return result, o.add(candidates, result)
 }
 
