@@ -143,8 +143,8 @@ def _warning(hosts: Hosts, transport: Transport, apps: Apps) -> str | None:
         return None
     if without := apps.without_keys:
         of_which = "" if len(without) == len(apps.current) else f" for {', '.join(without)}"
-        return (f"other machines may be able to connect, and there is no authentication{of_which} (--api-keys adds it). "
-                f"Accepted host names: {hosts}")
+        return (f"other machines may be able to connect, and there is no authentication{of_which} (--api-keys adds "
+                f"it). Accepted host names: {hosts}")
     if transport.tls is None and not transport.proxies:
         return ("other machines may be able to connect, without TLS: whoever sees the traffic sees the keys. "
                 "Use --tls-cert, or a proxy that has TLS")

@@ -188,8 +188,8 @@ def test_who_runs_a_server_is_told_which_apps_need_no_key(opens: Callable[[], Se
     keys = Keys(tmp_path / "keys")
     keys.new("ci")
     secured, free = Hosted(opens, {"api_keys": keys.path}, "secured", "/secured"), Hosted(opens, {}, "free", "/free")
-    for hosted, told in (([secured, free], "there is no authentication for free. Accepted host names: app.example"),
-                         ([free], "there is no authentication. Accepted host names: app.example"),
+    for hosted, told in (([secured, free], "there is no authentication for free (--api-keys adds it). Accepted host names: app.example"),
+                         ([free], "there is no authentication (--api-keys adds it). Accepted host names: app.example"),
                          ([secured], "without TLS: whoever sees the traffic sees the keys")):
         apps = Apps(hosted, drain=1)
         try:
