@@ -96,10 +96,10 @@ class SchedulerWatch:
         if (missing := self.missing) is not None:
             raise GothreadsError(missing)
         with self._looking:
-            if self._words is None:
+            if self._words is None and not self._stop[0]:
                 self._words = self._inspector.scheduler(_ANSWER_SECONDS)
-            if self._stop[0]:
-                raise AppClosed("the app was closed")
+            if self._stop[0] or self._words is None:
+                raise AppClosed("the app has ended")
             interval = self._interval
             looks = max(1, int(min(seconds, 1.0) * 1e9 / interval))
             begun, found = native.scheduler_runs(*self._memory.pointers, self._words, interval, looks, self._stop)

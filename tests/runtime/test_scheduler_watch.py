@@ -210,6 +210,12 @@ def test_the_end_of_an_app_ends_the_look(app: gothreads.App) -> None:
     assert [type(error) for error in errors] == [gothreads.AppClosed] * 3
 
 
+def test_an_app_that_was_never_watched_cannot_be_after_its_end(app: gothreads.App) -> None:
+    app.close()
+    with pytest.raises(gothreads.AppClosed, match="the app has ended"):
+        watch_of(app).runs(0.1)
+
+
 def test_it_looks_less_often_while_very_much_goes_on(app: gothreads.App) -> None:
     watch = watch_of(app)
     for _ in range(10):

@@ -24,7 +24,7 @@ from gothreads.serve.failures import LONGEST_STACK, LONGEST_TEXT, MOST, Failures
 from gothreads.serve.guard import Hosts
 from gothreads.serve.served import Served
 from gothreads.serve.web import WebOptions
-from tests.support.event_stream import parsed, watching
+from tests.support.event_stream import watching
 from tests.support.keys import Keys
 from tests.support.modules import MODELS, opened
 from tests.support.server import running
@@ -298,8 +298,8 @@ def test_the_end_of_the_server_ends_the_streams(calls: Path) -> None:
             while "event: figures" not in next(pieces):
                 pass
             server.process.send_signal(signal.SIGTERM)
-            rest = "".join(pieces)  # to a proper end
-        assert all(kind == "figures" for kind, _ in parsed([rest]))
+            for _ in pieces:  # to a proper end: httpx raises an error otherwise
+                pass
         code, err = server.end(PATIENCE)
         assert (code, err) == (0, "gothreads: stopped by SIGTERM\n")
 
