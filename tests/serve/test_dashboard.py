@@ -73,7 +73,7 @@ async def until(condition: Callable[[], object]) -> None:
 def test_figures_of_the_module_and_of_its_calls(opens: Callable[[], Served], often: None) -> None:
     async def conversation(apps: Apps, web: Any, client: httpx.AsyncClient) -> None:
         hanging = [asyncio.create_task(client.post("/api/call/hang")) for _ in range(3)]
-        await until(lambda: apps.current[0].statistics().calls_in_progress == 3)
+        await until(lambda: str(apps.current[0].goroutines()).count("main.hang()") == 3)
         async with watching(web, LIVE) as stream:
             assert (stream.status, stream.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
             first = await stream.next("figures")
@@ -156,7 +156,8 @@ def test_each_app_has_its_own(opens: Callable[[], Served], often: None) -> None:
 def test_goroutines_and_failures_have_stacks(opens: Callable[[], Served]) -> None:
     async def conversation(apps: Apps, web: Any, client: httpx.AsyncClient) -> None:
         hanging = asyncio.create_task(client.post("/api/call/hang"))
-        await until(lambda: apps.current[0].statistics().calls_in_progress == 1)
+        await until(lambda: any(each.state.startswith("select") and "main.hang" in each.stack
+                                for each in apps.current[0].goroutines()))
         dump = await client.get("/api/apps/app/goroutines")
         assert dump.headers["content-type"].startswith("text/plain")
         assert re.search(r"^goroutine \d+ \[select \(no cases\).*\]:\nmain\.hang", dump.text, re.MULTILINE)
