@@ -40,8 +40,8 @@ from typing import Any, TypeVar, cast
 from gothreads.text import closest, cut, printable, shown
 
 _Error = TypeVar("_Error", bound="GothreadsError")
-#: The names of the modules whose frames users need not see begin so.
-_OWN_FRAMES = ("gothreads.", "concurrent.futures.", "asyncio.", "threading", "contextlib")
+#: The modules whose frames users need not see, each with a dot behind it.
+_OWN_FRAMES = ("gothreads.", "concurrent.futures.", "asyncio.", "threading.", "contextlib.")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 #: How many lines of a compiler's output a message includes; and how many characters of a module's names.
@@ -254,7 +254,7 @@ def drop_frames(error: GothreadsError) -> None:
     """
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
     if not isinstance(error, InternalError) and all(
-            frame.f_globals.get("__name__", "").startswith(_OWN_FRAMES) for frame in frames):
+            f"{frame.f_globals.get('__name__')}.".startswith(_OWN_FRAMES) for frame in frames):
         error.__traceback__ = None
 
 

@@ -108,7 +108,7 @@ def test_a_guest_error_does_not_repeat_what_the_module_has_printed() -> None:
 
 @pytest.mark.parametrize(("module", "kind", "left"), [
     ("gothreads.runtime.calls", errors.CallTimeout, False), ("gothreads.runtime.calls", errors.InternalError, True),
-    ("program", errors.CallTimeout, True)])
+    ("program", errors.CallTimeout, True), ("threading_and_more", errors.CallTimeout, True)])
 def test_frames_are_dropped_if_all_are_gothreads_own_but_for_bugs(module: str, kind: type[GothreadsError],
                                                                   left: bool) -> None:
     source = """

@@ -6,14 +6,15 @@
    Go's threads write these words meanwhile, and a hostile module writes what it likes. So:
 
    Bounds. Each address is checked against the memory's size, which never shrinks, before it is used. A look reads at
-   most GT_MOST_PROCS Ps, eight words each, and follows no chain; so it takes a bounded time whatever is there.
+   most GT_MOST_PROCS Ps, ten words each, and follows no chain; so it takes a bounded time whatever is there.
 
    Truth. Each word is read once, in one piece. What was read of a G counts only if afterwards P.m is still that M and
    M.curg that G, and if its status was "running". Let the M do this while a look is between the two checks:
 
        M    leaves G1: M.curg = nil   │ runs G2: M.curg = G2                    the second check sees another G: no sighting
-       M    leaves G1, runs it again, or a new goroutine in the same struct     the id is of one of the two: both ran on this
-                                                                                M during the look, which takes nanoseconds
+       M    leaves G1, runs it again, or a new goroutine in the same struct     the id is read before and after the start, so
+                                                                                both are of one of the two, which ran on this M
+                                                                                during the look
 
    An M in a system call or a host call keeps its curg, whose status tells; it runs nothing of Go's. A P with an M and no
    curg is scheduling, collecting garbage or looking for work: goroutine 0.
@@ -57,7 +58,7 @@ static int load(const View *view, uint64_t base, uint64_t offset, uint64_t *word
 /* What the P at this address runs. False if it runs nothing, or what that is has changed meanwhile. */
 static int sight(const View *view, uint64_t p, Run *seen)
 {
-    uint64_t m, g, status, m_again, g_again;
+    uint64_t m, g, status, id_again, m_again, g_again;
     if (!load(view, p, view->p_m, &m) || m == 0 || !load(view, m, view->m_id, &seen->m)
         || !load(view, m, view->m_curg, &g))
         return 0;
@@ -65,7 +66,8 @@ static int sight(const View *view, uint64_t p, Run *seen)
     if (g != 0) {
         /* The status has four bytes; the word around it is read, since nothing else needs smaller ones. */
         if (!load(view, g, view->g_status & ~7ULL, &status) || !load(view, g, view->g_id, &seen->goroutine)
-            || !load(view, g, view->g_start, &seen->start))
+            || !load(view, g, view->g_start, &seen->start) || !load(view, g, view->g_id, &id_again)
+            || id_again != seen->goroutine)
             return 0;
         status = (status >> (8 * (view->g_status & 7))) & 0xffffffff;
         if ((status & ~(uint64_t)SCAN) != RUNNING)

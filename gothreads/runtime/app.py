@@ -177,10 +177,14 @@ class App(Picklable, CallRunner, RunningModule):
                 pass  # perhaps not registered yet: asked again below
             except GothreadsError as error:
                 first = self._first(error)
+                drop_frames(first)
                 if first is error:
                     self._name_handler(error, handler)
-                drop_frames(first)
-                raise first from first.__cause__
+                    raise
+                try:
+                    raise first from first.__cause__
+                finally:
+                    del first  # the traceback has this frame, and with it the payload
         return self._request_slowly(handler, payload, timeout, on_timeout)
 
     @hides_frames

@@ -105,7 +105,7 @@ class SchedulerWatch:
             begun, found = native.scheduler_runs(*self._memory.pointers, self._words, interval, looks, self._stop)
             end = time.monotonic()
             seen = list(_RUN.iter_unpack(found))
-            self._pace(len(seen) / (looks * interval / 1e9))
+            self._pace(len(seen) / max(end - begun / 1e9, interval / 1e9))  # it ends early if it has no room
             self._learn({start for _, goroutine, start, *_ in seen if goroutine})
             runs = [Run(m, proc, goroutine, self._names.get(start, "") if goroutine else SCHEDULER,
                         begun / 1e9 + begin / 1e6, begun / 1e9 + end / 1e6)

@@ -118,7 +118,10 @@ class TypedFunction:
             raise
         else:
             return self._results.decode(reply)
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # the traceback has this frame, and with it the arguments
 
     @hides_frames
     def submit(self, /, *args: Any, **named: Any) -> Future[Any]:
@@ -190,7 +193,10 @@ class TypedFunction:
             error = self._errors.refused(self.__name__, refused)
         else:
             return self._results.decode(reply), caller
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # the traceback has this frame, and with it the arguments
 
     def bind(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in order, and the call's options. ArgumentError: one is missing, or too many."""
@@ -392,7 +398,10 @@ class Batches:
             if batch[1]:
                 self._ended()
             return batch
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # the traceback has this frame, and with it the arguments
 
 
 class JsonBatches(Batches):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import os
@@ -137,13 +138,25 @@ def go_tool(*arguments: str | os.PathLike[str], cwd: Path) -> str:
     return done.stdout
 
 
-def test_a_cpu_profile_shows_where_the_time_goes(app: gothreads.App, tmp_path: Path) -> None:
-    def seconds(function: str, *options: str) -> float:
-        top = go_tool("pprof", "-top", "-cum", "-unit=s", *options, "cpu", cwd=tmp_path)
-        found = re.search(rf"([\d.]+)s +[\d.]+% +main\.{function}$", top, re.MULTILINE)
-        assert found is not None, top
-        return float(found[1])
+def profiled_seconds(function: str, *options: str, profile: Path) -> float:
+    top = go_tool("pprof", "-top", "-cum", "-unit=s", *options, profile.name, cwd=profile.parent)
+    found = re.search(rf"([\d.]+)s +[\d.]+% +main\.{function}$", top, re.MULTILINE)
+    assert found is not None, top
+    return float(found[1])
 
+
+def test_a_cpu_profile_has_calls_that_are_shorter_than_a_sample(semantics: Path, tmp_path: Path) -> None:
+    with gothreads.open(semantics, procs=4) as app:
+        app.request("begin cpu profile")
+        begin = time.thread_time()
+        while time.thread_time() - begin < 1:
+            app.exports.burns()
+        (tmp_path / "cpu").write_bytes(app.request("end cpu profile"))
+    assert profiled_seconds("burns", profile=tmp_path / "cpu") > 0.5
+
+
+def test_a_cpu_profile_shows_where_the_time_goes(app: gothreads.App, tmp_path: Path) -> None:
+    seconds = functools.partial(profiled_seconds, profile=tmp_path / "cpu")
     for _ in range(2):  # a second profile is like the first
         (tmp_path / "cpu").write_bytes(app.request("cpu profile"))
         much, little = seconds("burns90"), seconds("burns10")

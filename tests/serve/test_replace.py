@@ -545,10 +545,16 @@ def test_a_file_that_is_no_module_is_told_and_the_old_one_goes_on_until_it_is_me
         assert server.call("count").json() == {"result": 1}
 
 
-def test_a_python_file_that_cannot_be_run_ends_no_server(calls: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def watched(calls: Path, tmp_path: Path) -> Path:
+    """A module that no other test touches, unlike those in the cache, which are touched whenever they are used."""
+    return Path(shutil.copy(calls, tmp_path / "watched.wasm"))
+
+
+def test_a_python_file_that_cannot_be_run_ends_no_server(watched: Path, tmp_path: Path) -> None:
     file = tmp_path / "host.py"
     file.write_text(HOST)
-    with running("--watch", "--python", file, calls) as server:
+    with running("--watch", "--python", file, watched) as server:
         file.write_text(f"import sys\n{HOST}sys.exit('not today')\n")
         wait_until(lambda: "not today" in server.client.get("/healthz").json().get("not_replaced", ""))
         assert server.call("add", 2, 3).json() == {"result": 5}
@@ -560,8 +566,8 @@ def test_a_python_file_that_cannot_be_run_ends_no_server(calls: Path, tmp_path: 
 HOST = "import gothreads\nhost = gothreads.Host()\n"
 
 
-def test_where_files_are_watched_sighup_replaces_and_an_app_that_ends_does_not_end_the_server(calls: Path) -> None:
-    with running("--watch", calls) as server:
+def test_where_files_are_watched_sighup_replaces_and_an_app_that_ends_does_not_end_the_server(watched: Path) -> None:
+    with running("--watch", watched) as server:
         assert server.call("hangups").json() == {"result": 0}
         server.process.send_signal(signal.SIGHUP)
         wait_until(lambda: replaced(server) == 1)
@@ -574,9 +580,9 @@ def test_where_files_are_watched_sighup_replaces_and_an_app_that_ends_does_not_e
         assert server.end()[0] == 0
 
 
-def test_a_server_that_watches_ends_with_its_terminal(calls: Path) -> None:
+def test_a_server_that_watches_ends_with_its_terminal(watched: Path) -> None:
     ours, theirs = os.openpty()
-    with running("--watch", calls, terminal=os.ttyname(theirs)) as server:
+    with running("--watch", watched, terminal=os.ttyname(theirs)) as server:
         os.close(theirs)
         assert server.client.get("/livez").status_code == 200
         os.close(ours)

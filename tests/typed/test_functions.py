@@ -6,10 +6,12 @@ import array
 import asyncio
 import copy
 import datetime
+import gc
 import inspect
 import pickle
 import struct
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
@@ -59,6 +61,24 @@ def test_every_model_has_the_same_functions(model: str) -> None:
             app.divide(1, 0)
         with pytest.raises(gothreads.ArgumentError, match=r"^add: b: expected int, got str$"):
             app.submit("add", 2, "x").result(60)
+
+
+def test_an_error_is_freed_at_once_with_what_the_call_was_given(types: Any) -> None:
+    app: Any
+    with opened("typed") as app:
+        calls: list[Callable[[], object]] = [
+            lambda: app.fail("zero"), lambda: app.fail("zero", timeout=60), lambda: list(app.scan("a", "")),
+            lambda: app.add(1, "x"), lambda: app.request("no such handler")]
+        gc.disable()
+        try:
+            for call in calls:
+                try:
+                    call()
+                except gothreads.GothreadsError as error:
+                    raised = weakref.ref(error)
+                assert raised() is None, call
+        finally:
+            gc.enable()
 
 
 def test_a_traceback_shows_at_most_one_function_of_gothreads(types: Any) -> None:

@@ -51,6 +51,12 @@ func init() {
 			return []byte(said), err
 		})
 	}
+	var profiled bytes.Buffer
+	guest.Handle("begin cpu profile", func([]byte) ([]byte, error) { return nil, pprof.StartCPUProfile(&profiled) })
+	guest.Handle("end cpu profile", func([]byte) ([]byte, error) {
+		pprof.StopCPUProfile()
+		return profiled.Bytes(), nil
+	})
 	guest.Handle("ticks", func(p []byte) ([]byte, error) { return strconv.AppendInt(nil, ticks.Load(), 10), nil })
 	guest.Handle("cpus", func([]byte) ([]byte, error) {
 		return fmt.Appendf(nil, "%d %d", runtime.NumCPU(), runtime.GOMAXPROCS(0)), nil
@@ -514,6 +520,11 @@ func cpuProfile() (string, error) {
 	pprof.StopCPUProfile()
 	return b.String(), nil
 }
+
+// burns computes for a millisecond or so.
+//
+//go:wasmexport burns
+func burns() { burns10() }
 
 //go:noinline
 func burns90() { burnt.Add(sum(9 << 18)) }

@@ -18,13 +18,15 @@ import (
 // Invariants:
 //
 //  1. profDue counts the periods for which an M owes a sample. Only sysmon adds to it; only the M itself empties it.
-//  2. Who poisons the guard for a sample does not set gp.preempt, so the goroutine goes on after the sample (profOnly).
-//     A goroutine that is poisoned although its M owes nothing, because it was switched meanwhile, yields once more.
+//  2. Whoever poisons the guard for a sample does not set gp.preempt, so the goroutine goes on after the sample
+//     (profOnly). One that is poisoned although its M owes nothing yields once more: it was switched meanwhile, or its
+//     sample was taken when it left the system stack.
 //  3. No request to preempt is lost. preemptone sets gp.preempt first and the guard after it; profOnly clears the guard
 //     first and looks at gp.preempt after it. Either profOnly sees the request, or the guard is poisoned after it was
 //     cleared. The store must be sequentially consistent, or the look could come before it.
-//  4. An M that holds prof.signalLock is not sampled: setcpuprofilerate sets its profilehz to 0 before it takes the
-//     lock, and profTake runs on g0, where no check is taken.
+//  4. An M that holds prof.signalLock is not sampled. setcpuprofilerate holds m.locks and sets its profilehz to 0
+//     before it takes the lock; profTake runs on g0, where no check is taken. (profilehz alone does not tell: it stays 0
+//     on the M of a caller, which comes back from a system call without execute.)
 //
 // What follows from checks: a leaf function without a loop has none, and is charged to its caller. Time that an M spends
 // on the scheduler, or in a host function, is no goroutine's and is not sampled; a system call that blocks has no P.
@@ -157,12 +159,15 @@ func profCPU() int64 {
 // for one in the others.
 func profWeight(mp *m, due uint32) uint32 {
 	cpu := profCPU()
-	if cpu < 0 {
+	if cpu < 0 || mp.isextra { // or any thread of the host may have called through it before
 		return min(due, 3)
 	}
-	ran := max(cpu-mp.profCPU, 0)
+	before := mp.profCPU
 	mp.profCPU = cpu
-	return min(due, uint32(1+ran*int64(mp.profilehz)/1000000000))
+	if before == 0 {
+		return 1
+	}
+	return min(due, uint32(1+(cpu-before)*int64(prof.hz.Load())/1000000000))
 }
 
 // profTake writes the samples that are due: the stack at pc and sp, without its innermost `skip` frames, and below it
@@ -173,7 +178,7 @@ func profWeight(mp *m, due uint32) uint32 {
 func profTake(gp *g, pc, sp uintptr, skip int, inner, outer uintptr) {
 	mp := gp.m
 	due := mp.profDue.Swap(0)
-	if mp.profilehz == 0 || prof.hz.Load() == 0 {
+	if mp.profilehz == 0 && mp.locks != 0 || prof.hz.Load() == 0 {
 		return
 	}
 	due = profWeight(mp, due)
