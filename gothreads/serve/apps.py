@@ -149,11 +149,12 @@ class Apps:
 
     # The ASGI application.
 
-    def web(self, hosts: Hosts, *, has_metrics: bool, access_log: bool = False,
+    def web(self, hosts: Hosts, *, has_metrics: bool, is_local: bool = False, access_log: bool = False,
             allow_origins: Collection[str] = ()) -> ASGIApp:
         """The application, for a server that is addressed by the names `hosts`. Call it once.
 
-        has_metrics: whether /metrics and /dashboard are there. access_log, allow_origins: as for web_app.
+        has_metrics: whether /metrics and /dashboard are there. is_local: whether only clients of this machine can
+        connect. access_log, allow_origins: as for web_app.
         """
         held, self._has_dashboard = Held(), has_metrics
         own: list[BaseRoute] = [
@@ -161,7 +162,7 @@ class Apps:
             *([Route("/metrics", closed(self._authority, self.metrics.answer, METRICS))] if has_metrics else []),
             Route("/api/apps", closed(self._authority, self._list)),
             Route("/api/apps/{name:path}/restart", self._restart, methods=["POST"]),
-            *(self.dashboard.routes(hosts) if has_metrics else [])]
+            *(self.dashboard.routes(is_local=is_local) if has_metrics else [])]
         web = self._begin(self._members[0], held, own) if self._is_alone else self._web_of_many(held, own)
         return guarded(web, hosts, held, access_log=access_log, allow_origins=allow_origins)
 

@@ -9,7 +9,8 @@
 It is where /metrics is: at an address of its own, if the metrics have one. There no keys are needed.
 
 Rights are as for /metrics: in that app, or if that needs no keys, in one of the others. Where none needs keys,
-everybody may see the figures; but stacks only if no other machine can connect: clients never see them elsewhere.
+everybody may see the figures; but stacks only if no other machine can connect, and no proxy hands on the request:
+clients never see them elsewhere.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
@@ -32,7 +34,7 @@ from gothreads.serve.deployment import Deployment
 from gothreads.serve.failures import stack_of
 from gothreads.serve.feed import Feeds, Stream
 from gothreads.serve.gate import Gate
-from gothreads.serve.guard import Held, Hosts, policy
+from gothreads.serve.guard import Held, policy
 from gothreads.serve.identity import INSPECT, METRICS, RESTART
 from gothreads.serve.metrics import Metrics
 from gothreads.serve.web import message
@@ -44,6 +46,8 @@ _PAGE = (Path(__file__).parent / "dashboard.html").read_text()
 _POLICY = policy(_PAGE)
 #: How long Go may take to list its goroutines, in seconds; and how much of the list is shown, in characters.
 _STACKS_SECONDS, _MOST_STACKS = 5.0, 1 << 20
+#: With one of these headers, a request comes from a proxy, whose clients may be elsewhere.
+_OF_PROXIES = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,13 @@ class Dashboard:
         self._feed_of = {name: self.feeds.new(one.deployment, one.gate, metrics) for name, one in self._watched.items()}
         self._asked = asyncio.Lock()
 
-    def routes(self, hosts: Hosts) -> list[BaseRoute]:
-        """For clients who may need keys, at these names."""
-        return self._routes(_Rights(self._authority, has_keys=True, is_local=hosts.is_local), self._may_restart)
+    def routes(self, *, is_local: bool) -> list[BaseRoute]:
+        """For clients who may need keys. is_local: whether only this machine's can connect."""
+        return self._routes(_Rights(self._authority, has_keys=True, is_local=is_local), self._may_restart)
 
-    def own_routes(self, hosts: Hosts) -> list[BaseRoute]:
+    def own_routes(self, *, is_local: bool) -> list[BaseRoute]:
         """For an address of its own, where /api/apps/{name}/restart is not."""
-        return self._routes(_Rights(self._authority, has_keys=False, is_local=hosts.is_local), None)
+        return self._routes(_Rights(self._authority, has_keys=False, is_local=is_local), None)
 
     def _routes(self, rights: _Rights, may_restart: bool | None) -> list[BaseRoute]:
         def of_app(path: str, right: str, answer: Callable[[Watched], Any]) -> Route:
@@ -148,7 +152,7 @@ class _Rights:
             one.gate.authority.allowed(scope, right)
         elif not self._authority.is_open:
             self._authority.allowed(scope, right)
-        elif right == INSPECT and not self._is_local:
+        elif right == INSPECT and not (self._is_local and not any(map(Headers(scope=scope).get, _OF_PROXIES))):
             raise HTTPException(403, "other machines may be able to connect, and without --api-keys or --jwt-keys "
                                      "nobody has the right to see stacks")
 

@@ -126,15 +126,23 @@ def serve(hosted: Sequence[Hosted], terminal: Terminal, serving: Serving) -> int
             open_now.callback(watcher.stop)
         apps = Apps(hosted, drain=serving.stopping.drain, may_restart=serving.may_restart)
         open_now.callback(apps.close)
-        web = apps.web(hosts, has_metrics=of_metrics is None, access_log=serving.access_log,
-                       allow_origins=serving.allow_origins)
+        web = apps.web(hosts, has_metrics=of_metrics is None, is_local=_is_local(serving, serving.address, hosts),
+                       access_log=serving.access_log, allow_origins=serving.allow_origins)
         if serving.metrics is not None and of_metrics is not None:
             names = Hosts.of(serving.metrics.host, host_of(of_metrics), serving.allowed)
-            own = metrics_app(apps.metrics, names, apps.dashboard.own_routes(names))
+            own = metrics_app(apps.metrics, names,
+                              apps.dashboard.own_routes(is_local=_is_local(serving, serving.metrics, names)))
             web = _two(web, own, of_metrics.getsockname(), listener.getsockname())
         server = _Server(apps, web, terminal, serving, watcher)
         return server.serve_until_stopped([listener] if of_metrics is None else [listener, of_metrics],
                                           _warning(hosts, serving.transport, apps))
+
+
+def _is_local(serving: Serving, place: Place, hosts: Hosts) -> bool:
+    """Whether only clients of this machine can connect, as far as can be known. A proxy is one, whose clients may be
+    elsewhere: Unix sockets, and those that somebody else has opened, are for proxies.
+    """
+    return isinstance(place, Address) and hosts.is_local and not serving.transport.proxies
 
 
 def _warning(hosts: Hosts, transport: Transport, apps: Apps) -> str | None:

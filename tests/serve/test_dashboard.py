@@ -18,11 +18,14 @@ import pytest
 import gothreads
 from gothreads.errors import GuestPanic, HandlerError, HostFunctionError
 from gothreads.serve import feed
+from gothreads.serve import server as serving
 from gothreads.serve.apps import Apps, Hosted
 from gothreads.serve.call_rates import CallCounts, quantile, rates
 from gothreads.serve.failures import LONGEST_STACK, LONGEST_TEXT, MOST, Failures
 from gothreads.serve.guard import Hosts
+from gothreads.serve.listeners import Address, Inherited, UnixSocket
 from gothreads.serve.served import Served
+from gothreads.serve.server import Serving, Transport
 from gothreads.serve.web import WebOptions
 from tests.support.event_stream import watching
 from tests.support.keys import Keys
@@ -46,12 +49,12 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "EVERY", 0.0)
 
 
-def talk(hosted: list[Hosted], conversation: Conversation, *, hosts: Hosts = Hosts(), drain: float = PATIENCE,
+def talk(hosted: list[Hosted], conversation: Conversation, *, is_local: bool = True, drain: float = PATIENCE,
          has_metrics: bool = True) -> None:
     apps = Apps(hosted, drain=drain, may_restart=True)
 
     async def run() -> None:
-        web = apps.web(hosts, has_metrics=has_metrics)
+        web = apps.web(Hosts(), has_metrics=has_metrics, is_local=is_local)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://localhost") as client:
             await conversation(apps, web, client)
     try:
@@ -341,7 +344,27 @@ def test_without_keys_stacks_are_for_this_machine_only(opens: Callable[[], Serve
             refused = await client.get(f"/api/apps/app/{what}")
             assert (refused.status_code, "other machines" in refused.json()["error"]) == (403, True)
         assert not (await client.get("/api/dashboard")).json()["apps"][0]["inspect"]
-    talk(one(opens), conversation, hosts=Hosts(Hosts().names | {"app.example"}))
+    talk(one(opens), conversation, is_local=False)
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"])
+def test_without_keys_stacks_are_not_for_clients_of_a_proxy(opens: Callable[[], Served], header: str) -> None:
+    async def conversation(apps: Apps, web: Any, client: httpx.AsyncClient) -> None:
+        assert (await client.get("/api/apps/app/failures")).status_code == 200
+        for what in ("failures", "goroutines"):
+            assert (await client.get(f"/api/apps/app/{what}", headers={header: "x"})).status_code == 403
+        assert not (await client.get("/api/dashboard", headers={header: "x"})).json()["apps"][0]["inspect"]
+    talk(one(opens), conversation)
+
+
+def test_which_servers_only_this_machine_can_reach() -> None:
+    here, elsewhere = Hosts(), Hosts(Hosts().names | {"app.example"})
+    address, behind = Address("127.0.0.1", 0), Transport(proxies=["10.0.0.0/8"])
+    for place, hosts, transport, is_local in (
+            (address, here, Transport(), True), (address, elsewhere, Transport(), False),
+            (address, here, behind, False), (UnixSocket("/run/x"), here, Transport(), False),
+            (Inherited(3), here, Transport(), False)):
+        assert serving._is_local(Serving(place, transport=transport), place, hosts) is is_local
 
 
 def test_an_open_app_beside_one_with_keys_needs_those(opens: Callable[[], Served], tmp_path: Path) -> None:
