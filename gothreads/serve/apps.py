@@ -187,7 +187,7 @@ class Apps:
         by_host: dict[str, ASGIApp] = {}
         by_prefix: dict[str, ASGIApp] = {}
         for member in self._members:
-            app = self._begin(member, held, Probes(_current(member.deployment)).routes())
+            app = self._begin(member, held, Probes(_current(member.deployment), server=self.probes).routes())
             if member.hosted.host is not None:
                 by_host[member.hosted.host.lower()] = app
             elif member.hosted.prefix is not None:

@@ -25,12 +25,12 @@ _ALIVE = frozenset((State.STARTING, State.RUNNING, State.DRAINING, State.RESTART
 class Probes:
     """The probes of one server, or of one of its apps. On the server's event loop only.
 
-    apps: functions that return the apps of this time.
+    apps: functions that return the apps of this time. server: the server's probes, if these are of one of its apps.
     """
 
-    def __init__(self, *apps: Callable[[], Served]) -> None:
-        self._apps = apps
-        #: Whether the server has been asked to stop. Set by it, in a signal handler.
+    def __init__(self, *apps: Callable[[], Served], server: Probes | None = None) -> None:
+        self._apps, self._server = apps, server or self
+        #: Whether the server has been asked to stop. Set in its own probes, in a signal handler.
         self.stopping = False
 
     def routes(self) -> list[Route]:
@@ -42,7 +42,7 @@ class Probes:
 
     async def _ready(self, _request: Request) -> Response:
         states = self._states()
-        if self.stopping:
+        if self._server.stopping:
             return _answer("the server is about to stop")
         return _answer(None if State.RUNNING in states else f"the module takes no calls: {_listed(states)}")
 

@@ -69,6 +69,19 @@ def test_after_sigterm_a_server_is_not_ready_and_serves_until_the_delay_is_over(
         assert said.endswith("gothreads: stopped by SIGTERM\n")
 
 
+def test_after_sigterm_no_app_of_a_server_is_ready(calls: Path, tmp_path: Path) -> None:
+    file = tmp_path / "gothreads.toml"
+    file.write_text(f'[apps.one]\nmodule = "{calls}"\n[apps.two]\nmodule = "{calls}"\nhost = "two.example"\n')
+    with running("-c", file, "--drain-delay", 100_000) as server:
+        def statuses() -> list[int]:
+            return [server.client.get(path, headers=host).status_code for path, host in (
+                ("/readyz", {}), ("/one/readyz", {}), ("/readyz", {"Host": "two.example"}))]
+        assert statuses() == [200, 200, 200]
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: statuses()[0] == 503)
+        assert statuses() == [503, 503, 503]
+
+
 def test_when_the_delay_is_over_the_server_drains(calls: Path) -> None:
     with running("--drain-delay", 0.3, "--drain", 0.2, calls) as server:
         slow = server.begin("hang")
