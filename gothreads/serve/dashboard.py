@@ -6,7 +6,8 @@
     GET /api/apps/{name}/failures        the last calls that failed, with stacks: the right `inspect`
     GET /api/apps/{name}/goroutines      the goroutines with their stacks: the right `inspect`
 
-It is where /metrics is: at an address of its own, if the metrics have one. There no keys are needed.
+It is where /metrics is: at an address of its own, if the metrics have one. There, figures need no right, but the texts
+of errors need `inspect`, as stacks do.
 
 Rights are as for /metrics: in that app, or if that needs no keys, in one of the others. Where none needs keys,
 everybody may see the figures; but stacks only if no other machine can connect, and no proxy hands on the request:
@@ -16,6 +17,7 @@ clients never see them elsewhere.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,14 +75,14 @@ class Dashboard:
 
     def routes(self, *, is_local: bool) -> list[BaseRoute]:
         """For clients who may need keys. is_local: whether only this machine's can connect."""
-        return self._routes(_Rights(self._authority, has_keys=True, is_local=is_local), self._may_restart)
+        return self._routes(_Rights(self._authority, open_figures=False, is_local=is_local), self._may_restart)
 
     def own_routes(self, *, is_local: bool) -> list[BaseRoute]:
         """For an address of its own, where /api/apps/{name}/restart is not."""
-        return self._routes(_Rights(self._authority, has_keys=False, is_local=is_local), None)
+        return self._routes(_Rights(self._authority, open_figures=True, is_local=is_local), None)
 
     def _routes(self, rights: _Rights, may_restart: bool | None) -> list[BaseRoute]:
-        def of_app(path: str, right: str, answer: Callable[[Watched], Any]) -> Route:
+        def of_app(path: str, right: str, answer: Callable[[Watched, Scope], Any]) -> Route:
             async def endpoint(request: Request) -> Response:
                 rights.known(request.scope)
                 name = request.path_params["name"]
@@ -91,28 +93,28 @@ class Dashboard:
                 rights.check(one, request.scope, right)
                 async with Held().body(request, 0):  # so that the next that comes is the client's leaving
                     pass
-                response: Response = await answer(one)
+                response: Response = await answer(one, request.scope)
                 return response
             return Route(f"/api/apps/{{name:path}}/{path}", endpoint)
 
         async def about(request: Request) -> Response:
-            rights.known(request.scope)
+            is_known = rights.known(request.scope)
 
             def may_replace(one: Watched) -> bool:
                 if may_restart is None:
                     return False
                 return may_restart if one.gate.is_open else rights.may(one, request.scope, RESTART)
-            return JSONResponse({"version": __version__, "apps": [
+            return JSONResponse({"version": __version__, "known": is_known, "apps": [
                 {"name": name, "watch": rights.may(one, request.scope, METRICS),
                  "inspect": rights.may(one, request.scope, INSPECT), "restart": may_replace(one)}
                 for name, one in self._watched.items()]})
-        return [Route("/dashboard", _page), Route("/api/dashboard", about), of_app("live", METRICS, self._live),
+
+        async def live(one: Watched, scope: Scope) -> Response:
+            return Stream(self._feed_of[one.deployment.name], lambda: rights.sees_errors(one, scope))
+        return [Route("/dashboard", _page), Route("/api/dashboard", about), of_app("live", METRICS, live),
                 of_app("failures", INSPECT, self._failures), of_app("goroutines", INSPECT, self._goroutines)]
 
-    async def _live(self, one: Watched) -> Response:
-        return Stream(self._feed_of[one.deployment.name])
-
-    async def _failures(self, one: Watched) -> Response:
+    async def _failures(self, one: Watched, _scope: Scope) -> Response:
         app = one.deployment.app
         ends = [app.error] if app.error is not None else []
         if isinstance(app, Supervised) and (cause := app.supervision().last_cause) is not None and not ends:
@@ -121,7 +123,7 @@ class Dashboard:
             "end": [{"text": printable(message(error)), "stack": stack_of(error)} for error in ends],
             "calls": self._metrics.failures[one.deployment.name].to_json()})
 
-    async def _goroutines(self, one: Watched) -> Response:
+    async def _goroutines(self, one: Watched, _scope: Scope) -> Response:
         async with self._asked:  # one at a time: Go stops for it
             try:
                 found = await asyncio.to_thread(lambda: str(one.deployment.app.goroutines(_STACKS_SECONDS)))
@@ -134,27 +136,40 @@ class Dashboard:
 
 
 class _Rights:
-    """What a client may see. has_keys: whether those of the apps count. is_local: whether only this machine's can
-    connect.
+    """What a client may see. open_figures: whether figures need no right. is_local: whether only this machine's clients
+    can connect.
     """
 
-    def __init__(self, authority: AnyOf, *, has_keys: bool, is_local: bool) -> None:
-        self._authority = authority if has_keys else AnyOf(())
-        self._has_keys, self._is_local = has_keys, is_local
+    def __init__(self, authority: AnyOf, *, open_figures: bool, is_local: bool) -> None:
+        self._authority, self._open_figures, self._is_local = authority, open_figures, is_local
 
-    def known(self, scope: Scope) -> None:
-        """HTTPException: who that is, is not known."""
+    def known(self, scope: Scope) -> bool:
+        """Whether the client may get all that it has a right to. False: it has not said who it is, and need not.
+        HTTPException: it must, or what it says is wrong.
+        """
+        if self._open_figures and "Authorization" not in Headers(scope=scope):
+            with contextlib.suppress(HTTPException):
+                self._authority.known(scope)
+                return True
+            return False
         self._authority.known(scope)
+        return True
 
     def check(self, one: Watched, scope: Scope, right: str) -> None:
         """HTTPException: the client does not have that right."""
-        if self._has_keys and not one.gate.is_open:
-            one.gate.authority.allowed(scope, right)
-        elif not self._authority.is_open:
-            self._authority.allowed(scope, right)
+        authority = self._authority if one.gate.is_open else one.gate.authority
+        if right == METRICS and self._open_figures:
+            return
+        if not authority.is_open:
+            authority.allowed(scope, right)
         elif right == INSPECT and not (self._is_local and not any(map(Headers(scope=scope).get, _OF_PROXIES))):
             raise HTTPException(403, "other machines may be able to connect, and without --api-keys or --jwt-keys "
                                      "nobody has the right to see stacks")
+
+    def sees_errors(self, one: Watched, scope: Scope) -> bool:
+        """Whether the client may see the texts of errors, beside figures. HTTPException: not even those."""
+        self.check(one, scope, METRICS)
+        return not self._open_figures or self.may(one, scope, INSPECT)
 
     def may(self, one: Watched, scope: Scope, right: str) -> bool:
         try:

@@ -9,6 +9,8 @@ Invariants. All of this is on the server's event loop, except `_read`.
 - A feed has tasks if, and only if, it has readers. The last reader that leaves cancels them.
 - A reader holds MOST_UNREAD events at most. One that takes them too slowly is ended, which frees its place; what it has
   not taken yet is dropped. (How long its connection may take for what is being sent is in connection.py.)
+- An event is sent to who has the right to it when it is sent: a key may be revoked, and a token expire. The texts of
+  errors are left out for those who may not see them.
 - When the app is replaced, or the server stops, all readers are ended. So they hold up neither the end of the old
   instance, whose requests they are, nor the server's. A page whose stream ends asks for another one, which is of the
   new instance.
@@ -21,7 +23,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -51,9 +53,14 @@ EVERY, READINGS = 1.0, 10
 PIECE = 0.25
 #: How many lines of calls, and how many names of events, are sent.
 _MOST_CALLS, _MOST_EVENTS = 50, 20
+#: The figures that are texts of errors.
+_ERRORS = ("error", "not_replaced", "last_cause")
 
 #: The last readings of the counts of calls, with their times.
 Readings = deque[tuple[float, Reading]]
+
+#: What is sent: with the texts of errors, and without.
+Event = tuple[bytes, bytes]
 
 log = logging.getLogger("gothreads.serve")
 
@@ -62,11 +69,11 @@ class Reader:
     """Who watches: the events that are to be sent."""
 
     def __init__(self) -> None:
-        self._unread: deque[bytes] = deque()
+        self._unread: deque[Event] = deque()
         self._changed = asyncio.Event()
         self.ended = False
 
-    def offer(self, event: bytes) -> bool:
+    def offer(self, event: Event) -> bool:
         """False: this reader is too slow."""
         if len(self._unread) >= MOST_UNREAD:
             return False
@@ -80,7 +87,7 @@ class Reader:
         self._unread.clear()
         self._changed.set()
 
-    async def next(self) -> bytes | None:
+    async def next(self) -> Event | None:
         """The next event; None at the end."""
         while not self._unread and not self.ended:
             self._changed.clear()
@@ -170,10 +177,12 @@ class Feed:
             self._tasks = []
             self._readings = deque(maxlen=READINGS)  # a thread may still be about to add to the others
 
-    def _publish(self, event: str, value: object) -> None:
-        data = f"event: {event}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
+    def _publish(self, kind: str, value: Mapping[str, object]) -> None:
+        whole = bare = _encoded(kind, value)
+        if not value.keys().isdisjoint(_ERRORS):
+            bare = _encoded(kind, {name: each for name, each in value.items() if name not in _ERRORS})
         for reader in list(self._readers):
-            if not reader.offer(data):
+            if not reader.offer((whole, bare)):
                 self._leave(reader)
 
     async def _run(self, publish: Callable[[Served], Any]) -> None:
@@ -216,10 +225,14 @@ class Feed:
         if isinstance(app, Supervised):
             so_far = app.supervision()
             cause = so_far.last_cause
+            found["last_cause"] = cause and printable(message(cause))
             found["supervision"] = {"restarts": so_far.restarts, "by_cause": dict(so_far.by_cause),
-                                    "last_cause": cause and printable(message(cause)),
                                     "next_try_seconds": so_far.next_try_seconds}
         return found
+
+
+def _encoded(kind: str, value: Mapping[str, object]) -> bytes:
+    return f"event: {kind}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()
 
 
 def _calls(reading: Reading, now: float, readings: Readings) -> dict[str, Any] | None:
@@ -273,14 +286,17 @@ def _timeline(seen: Runs) -> dict[str, Any]:
 
 
 class Stream(Response):
-    """The events of a feed, until the client leaves, or the feed ends."""
+    """The events of a feed, until the client leaves or loses the right to them, or the feed ends.
 
-    def __init__(self, feed: Feed) -> None:
+    sees_errors: whether the client may see the texts of errors now. HTTPException: it may see nothing any more.
+    """
+
+    def __init__(self, feed: Feed, sees_errors: Callable[[], bool]) -> None:
         # Proxies that would keep events until there are more of them are asked not to.
         super().__init__(media_type="text/event-stream",
                          headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._feed = feed
+        self._feed, self._sees_errors = feed, sees_errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._feed.reader() as reader:
@@ -297,7 +313,11 @@ class Stream(Response):
                         return
                 finally:
                     event.cancel()
-                if (data := event.result()) is None:
+                if (found := event.result()) is None:
+                    break
+                try:
+                    data = found[0 if self._sees_errors() else 1]
+                except HTTPException:
                     break
                 await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

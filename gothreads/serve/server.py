@@ -129,9 +129,9 @@ def serve(hosted: Sequence[Hosted], terminal: Terminal, serving: Serving) -> int
         web = apps.web(hosts, has_metrics=of_metrics is None, is_local=_is_local(serving, serving.address, hosts),
                        access_log=serving.access_log, allow_origins=serving.allow_origins)
         if serving.metrics is not None and of_metrics is not None:
-            names = Hosts.of(serving.metrics.host, host_of(of_metrics), serving.allowed)
-            own = metrics_app(apps.metrics, names,
-                              apps.dashboard.own_routes(is_local=_is_local(serving, serving.metrics, names)))
+            at = serving.metrics.host, host_of(of_metrics)
+            own = metrics_app(apps.metrics, Hosts.of(*at, serving.allowed), apps.dashboard.own_routes(
+                is_local=_is_local(serving, serving.metrics, Hosts.of(*at))))  # `allowed` is for the other address
             web = _two(web, own, of_metrics.getsockname(), listener.getsockname())
         server = _Server(apps, web, terminal, serving, watcher)
         return server.serve_until_stopped([listener] if of_metrics is None else [listener, of_metrics],

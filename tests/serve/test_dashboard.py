@@ -24,11 +24,12 @@ from gothreads.serve.call_rates import CallCounts, quantile, rates
 from gothreads.serve.failures import LONGEST_STACK, LONGEST_TEXT, MOST, Failures
 from gothreads.serve.guard import Hosts
 from gothreads.serve.listeners import Address, Inherited, UnixSocket
+from gothreads.serve.metrics import metrics_app
 from gothreads.serve.served import Served
 from gothreads.serve.server import Serving, Transport
 from gothreads.serve.web import WebOptions
 from tests.support.event_stream import watching
-from tests.support.keys import Keys
+from tests.support.keys import Keys, bearer
 from tests.support.modules import MODELS, opened
 from tests.support.server import running
 from tests.support.waiting import PATIENCE, wait_until
@@ -378,6 +379,46 @@ def test_an_open_app_beside_one_with_keys_needs_those(opens: Callable[[], Served
             assert stream.status == 200
         assert (await client.get("/api/apps/open/failures", headers=watcher)).status_code == 403
     talk([Hosted(opens, {}, "open", "/open"), Hosted(opens, {"api_keys": keys.path}, "closed", "/closed")], conversation)
+
+
+def test_whoever_loses_the_right_sees_no_more(opens: Callable[[], Served], often: None, tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "keys")
+    watcher, other = keys.new("watcher", "metrics"), keys.new("other", "metrics")
+
+    async def conversation(apps: Apps, web: Any, client: httpx.AsyncClient) -> None:
+        async with watching(web, LIVE, watcher) as stream, watching(web, LIVE, other) as another:
+            await stream.next("figures")
+            text = keys.path.read_text()
+            keys.path.write_text("".join(line for line in text.splitlines(keepends=True) if "watcher" not in line))
+            async with asyncio.timeout(PATIENCE):
+                await stream.ended.wait()
+            await another.next("figures")
+            assert apps.dashboard.feeds.readers == 1
+    talk(one(opens, api_keys=keys.path), conversation)
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+def test_at_an_address_of_its_own_stacks_and_errors_need_the_right(opens: Callable[[], Served], often: None,
+                                                                    tmp_path: Path, *, is_local: bool) -> None:
+    keys = Keys(tmp_path / "keys")
+    owner, watcher = keys.new("owner", "*"), keys.new("watcher", "metrics")
+    stacks = [f"/api/apps/app/{what}" for what in ("failures", "goroutines")]
+
+    async def conversation(apps: Apps, web: Any, client: httpx.AsyncClient) -> None:
+        own = metrics_app(apps.metrics, Hosts(), apps.dashboard.own_routes(is_local=is_local))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(own), base_url="http://localhost") as visitor:
+            for key, status, is_known in (({}, 401, False), (watcher, 403, True), (owner, 200, True)):
+                assert [(await visitor.get(path, headers=key)).status_code for path in stacks] == [status] * 2
+                about = (await visitor.get("/api/dashboard", headers=key)).json()
+                assert (about["known"], about["apps"][0]["watch"], about["apps"][0]["inspect"]) == (
+                    is_known, True, key is owner)
+            for path in ("/api/dashboard", LIVE):
+                assert (await visitor.get(path, headers=bearer("gtk_wrong"))).status_code == 401
+            await client.post("/api/request/panic", content=b"oh", headers=owner)
+            async with watching(own, LIVE) as stranger, watching(own, LIVE, owner) as known:
+                assert "panic: oh" in (await known.next("figures"))["error"]
+                assert (await stranger.next("figures")).keys().isdisjoint({"error", "not_replaced", "last_cause"})
+    talk(one(opens, api_keys=keys.path), conversation)
 
 
 def test_it_is_where_the_metrics_are(opens: Callable[[], Served], calls: Path) -> None:
