@@ -23,6 +23,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from gothreads.serve.disconnect import CUT
 from gothreads.serve.guard import LEAST_RATE
 from gothreads.serve.tls import CERTIFICATE, name_of
 
@@ -88,7 +89,8 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         # pauses at the limit, plain transports above it; and at once, since something of the handshake is unsent.)
         transport.set_write_buffer_limits(high=1, low=0)
         if (name := name_of(transport)) is not None:
-            self.app_state = {**self.app_state, CERTIFICATE: name}  # each request's scope["state"] is a copy
+            self.app_state = {**self.app_state, CERTIFICATE: name}
+        self.app_state = {**self.app_state, CUT: self._cut}  # each request's scope["state"] is a copy
         self._received, self._patience = bytearray(RECEIVED), SEND_SECONDS
         self._next_event, self.conn.next_event = self.conn.next_event, self._checked_event  # type: ignore[method-assign]
         self._watch()
@@ -149,7 +151,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         now = self.loop.time()
         self._patience = min(SEND_SECONDS, self._patience + now - self._since)  # nothing was unsent meanwhile
         self._since, self._unsent = now, self.transport.get_write_buffer_size()
-        self._sends = self.loop.call_later(self._patience + self._unsent / LEAST_RATE, self._give_up)
+        self._sends = self.loop.call_later(self._patience + self._unsent / LEAST_RATE, self._cut)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -159,7 +161,7 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         self._patience = min(SEND_SECONDS, self._patience + self._unsent / LEAST_RATE - (now - self._since))
         self._since = now
 
-    def _give_up(self) -> None:
+    def _cut(self) -> None:
         # Without SO_LINGER the kernel would keep the unsent rest, and go on trying to send it.
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()

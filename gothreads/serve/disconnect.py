@@ -1,4 +1,4 @@
-"""Waiting for something on behalf of a client, who may disconnect meanwhile."""
+"""Waiting for something on behalf of a client, who may disconnect meanwhile, or be disconnected."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import asyncio
 from typing import Any
 
 from starlette.types import Receive
+
+#: In a request's scope["state"]: cuts the client's connection, and drops what is unsent. A `send` that waits returns.
+CUT = "gothreads.cut"
 
 
 async def left_first(receive: Receive, work: asyncio.Future[Any]) -> bool:

@@ -8,17 +8,19 @@ Invariants. All of this is on the server's event loop, except `_read`.
 
 - A feed has tasks if, and only if, it has readers. The last reader that leaves cancels them.
 - A reader holds MOST_UNREAD events at most. One that takes them too slowly is ended, which frees its place; what it has
-  not taken yet is dropped. (How long its connection may take for what is being sent is in connection.py.)
+  not taken yet is dropped.
 - An event is sent to who has the right to it when it is sent: a key may be revoked, and a token expire. The texts of
   errors are left out for those who may not see them.
 - When the app is replaced, or the server stops, all readers are ended. So they hold up neither the end of the old
   instance, whose requests they are, nor the server's. A page whose stream ends asks for another one, which is of the
   new instance.
+- A reader that is ended while something is being sent to it has END_SECONDS to take that. Then its connection is cut.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import logging
 import time
@@ -30,14 +32,14 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gothreads.errors import GothreadsError
 from gothreads.runtime.scheduler_watch import Runs, SchedulerWatch
 from gothreads.runtime.statistics import AppStatistics
 from gothreads.serve.call_rates import Reading, rates, together
 from gothreads.serve.deployment import Deployment
-from gothreads.serve.disconnect import left_first
+from gothreads.serve.disconnect import CUT, left_first
 from gothreads.serve.gate import Gate
 from gothreads.serve.metrics import Metrics
 from gothreads.serve.served import Served
@@ -49,6 +51,8 @@ from gothreads.text import printable
 MOST_READERS, MOST_UNREAD = 16, 8
 #: How often the figures are read, in seconds; and over how many readings the latencies are taken.
 EVERY, READINGS = 1.0, 10
+#: How long a reader that is ended may take for what is being sent, in seconds.
+END_SECONDS = 1.0
 #: How long a piece of the timeline is, in seconds.
 PIECE = 0.25
 #: How many lines of calls, and how many names of events, are sent.
@@ -71,7 +75,7 @@ class Reader:
     def __init__(self) -> None:
         self._unread: deque[Event] = deque()
         self._changed = asyncio.Event()
-        self.ended = False
+        self.ended = asyncio.Event()
 
     def offer(self, event: Event) -> bool:
         """False: this reader is too slow."""
@@ -83,13 +87,13 @@ class Reader:
 
     def end(self) -> None:
         """There are no more events."""
-        self.ended = True
+        self.ended.set()
         self._unread.clear()
         self._changed.set()
 
     async def next(self) -> Event | None:
         """The next event; None at the end."""
-        while not self._unread and not self.ended:
+        while not self._unread and not self.ended.is_set():
             self._changed.clear()
             await self._changed.wait()
         return self._unread.popleft() if self._unread else None
@@ -157,7 +161,9 @@ class Feed:
         reader = Reader()
         self._readers.add(reader)
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._run(publish)) for publish in (self._figures, self._timeline)]
+            # They are for all readers: what they log has not the first one's request id.
+            self._tasks = [asyncio.create_task(self._run(publish), context=contextvars.Context())
+                           for publish in (self._figures, self._timeline)]
         try:
             yield reader
         finally:
@@ -300,24 +306,43 @@ class Stream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._feed.reader() as reader:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            if scope["method"] == "HEAD":
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-                return
-            # So the client sees at once that it is connected. It waits so long before it connects again, in ms.
-            await send({"type": "http.response.body", "body": b"retry: 1000\n\n", "more_body": True})
-            while True:
-                event = asyncio.ensure_future(reader.next())
+            over = asyncio.ensure_future(reader.ended.wait())
+
+            async def give(message: Message) -> None:
+                """Send this. If the reader is ended meanwhile, the client has END_SECONDS to take it."""
+                sending = asyncio.ensure_future(send(message))
                 try:
-                    if await left_first(receive, event):
-                        return
+                    await asyncio.wait({sending, over}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait({sending}, timeout=END_SECONDS)
+                    if not sending.done():
+                        scope["state"][CUT]()  # `send` returns then
+                    await sending
                 finally:
-                    event.cancel()
-                if (found := event.result()) is None:
-                    break
-                try:
-                    data = found[0 if self._sees_errors() else 1]
-                except HTTPException:
-                    break
-                await send({"type": "http.response.body", "body": data, "more_body": True})
+                    sending.cancel()
+            try:
+                await self._send(scope, receive, give, reader)
+            finally:
+                over.cancel()
+
+    async def _send(self, scope: Scope, receive: Receive, send: Send, reader: Reader) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        # So the client sees at once that it is connected. It waits so long before it connects again, in ms.
+        await send({"type": "http.response.body", "body": b"retry: 1000\n\n", "more_body": True})
+        while True:
+            event = asyncio.ensure_future(reader.next())
+            try:
+                if await left_first(receive, event):
+                    return
+            finally:
+                event.cancel()
+            if (found := event.result()) is None:
+                break
+            try:
+                data = found[0 if self._sees_errors() else 1]
+            except HTTPException:
+                break
+            await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
 import gothreads
-from gothreads.serve import connection, guard, web
+from gothreads.serve import connection, feed, guard, web
 from gothreads.serve.json_arguments import MOST_ARGUMENTS, aside, parse_arguments, result_json
 from tests.support.command_line import GOTHREADS
 from tests.support.server import Server, running
@@ -131,6 +131,15 @@ def test_who_does_not_read_is_not_waited_for(shared: gothreads.App, monkeypatch:
                 many.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
             return ended(many)
         wait_until(flood)
+
+
+def test_who_watches_and_does_not_read_is_disconnected(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "EVERY", 0.0)
+    monkeypatch.setattr(feed, "_encoded", lambda _kind, _value: b"x" * (4 * MIB))
+    with serving(shared) as address, connected(address) as client:
+        name = httpx.get(f"http://127.0.0.1:{address[1]}/api/dashboard").json()["apps"][0]["name"]
+        client.sendall(f"GET /api/apps/{name}/live HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        wait_until(lambda: ended(client))
 
 
 def paced(address: tuple[str, int], size: int) -> int:

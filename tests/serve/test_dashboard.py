@@ -230,7 +230,10 @@ def test_nothing_is_read_while_nobody_watches(opens: Callable[[], Served], often
         assert not mine.is_running
         async with watching(web, LIVE) as first, watching(web, LIVE) as second:
             assert mine.is_running
-            assert (await first.next("figures"))["at"] == (await second.next("figures"))["at"]  # read once for both
+            seen = (await second.next("figures"))["at"]
+            while (same := (await first.next("figures"))["at"]) < seen:  # before the second began
+                pass
+            assert same == seen  # read once for both
             first.leave()
             await first.ended.wait()
             assert (mine.is_running, mine.readers) == (True, 1)
@@ -307,6 +310,22 @@ def test_the_end_of_the_server_ends_the_streams(calls: Path) -> None:
                 pass
         code, err = server.end(PATIENCE)
         assert (code, err) == (0, "gothreads: stopped by SIGTERM\n")
+
+
+@pytest.mark.parametrize("end", ["replacement", "server's"])
+def test_a_reader_that_takes_nothing_holds_up_no_end(opens: Callable[[], Served], end: str) -> None:
+    async def conversation(apps: Apps, web: Any, client: httpx.AsyncClient) -> None:
+        old = apps.current[0]
+        async with watching(web, LIVE, reads=False) as stream:
+            if end == "replacement":
+                assert (await client.post("/api/apps/app/restart")).json() == {"restarted": True}
+                await until(lambda: old.state is gothreads.State.CLOSED)
+            else:
+                apps.dashboard.feeds.end()
+            async with asyncio.timeout(PATIENCE):
+                await stream.ended.wait()
+            assert apps.dashboard.feeds.readers == 0
+    talk(one(opens), conversation, drain=10 * PATIENCE)
 
 
 # Who may see it.

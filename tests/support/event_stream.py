@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message
 
+from gothreads.serve.disconnect import CUT
 from tests.support.waiting import PATIENCE
 
 Event = tuple[str, dict[str, Any]]
@@ -29,7 +30,7 @@ class EventStream:
         sent = [(name.lower().encode(), value.encode()) for name, value in {"Host": "localhost", **headers}.items()]
         scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "root_path": "",
                  "query_string": b"", "headers": sent, "http_version": "1.1", "scheme": "http",
-                 "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "state": {}}
+                 "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "state": {CUT: self.leave}}
         try:
             await web(scope, self._receive, self._send)
         finally:
