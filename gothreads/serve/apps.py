@@ -37,7 +37,7 @@ from gothreads.errors import AppClosed, GothreadsError
 from gothreads.runtime.state import State
 from gothreads.serve.auth import AnyOf, Authority
 from gothreads.serve.dashboard import Dashboard, Watched
-from gothreads.serve.deployment import Deployment
+from gothreads.serve.deployment import Deployment, together
 from gothreads.serve.gate import Gate, closed
 from gothreads.serve.guard import Held, Hosts, host_name, policy
 from gothreads.serve.identity import METRICS, RESTART
@@ -133,10 +133,14 @@ class Apps:
         taken = [app.send_signal(number, default=False) for deployment in self.deployments for app in deployment.apps]
         return any(taken)
 
+    def stop(self) -> None:
+        """Replace no app any more. From any thread."""
+        for deployment in self.deployments:
+            deployment.stop()
+
     def close(self) -> None:
         """Close all apps. From any thread, at any time."""
-        for member in self._members:
-            member.deployment.close()
+        together([member.deployment.close for member in self._members])
 
     async def replace(self, deployment: Deployment) -> None:
         """Replace an app. If that fails, the log and the app's page have the reason."""

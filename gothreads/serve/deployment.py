@@ -17,7 +17,7 @@ Invariants. All of this is on the server's event loop, except opening, closing, 
   begins. So the last change of a source is always in what is built last.
 - An app that is open is in `_apps`, or the thread that opens it is about to put it there. Under the lock, either that
   thread sees `_closing` and closes it, or close() sees the app.
-- Under the same lock, either replace() sees `_closing`, or close() sees the event loop and tells all that wait.
+- Under the same lock, either replace() sees `_closing`, or stop() sees the event loop and tells all that wait.
 
 What meets a replacement:
 
@@ -38,7 +38,7 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -106,7 +106,7 @@ class Deployment:
         self._turn = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None  # a replacement that has not begun
         self._drains: set[asyncio.Task[None]] = set()
-        self._over = asyncio.Event()  # set after close()
+        self._over = asyncio.Event()  # set after stop()
         self._lock = threading.RLock()  # a signal handler may read `apps` in the middle of anything
         # Guarded by _lock.
         self._closing = False
@@ -140,15 +140,18 @@ class Deployment:
         self._current = Generation(self.app, make_web(self.app))
         self._first = None
 
-    def close(self) -> None:
-        """Close all instances. From any thread, at any time."""
+    def stop(self) -> None:
+        """The server stops: nothing is replaced any more, and who waits for that is told. From any thread."""
         with self._lock:
             self._closing, loop = True, self._loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # it has ended
                 loop.call_soon_threadsafe(self._over.set)
-        for app in self.apps:
-            app.close()
+
+    def close(self) -> None:
+        """Stop, and close all instances. From any thread, at any time."""
+        self.stop()
+        together([app.close for app in self.apps])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope.get("method") not in ("GET", "HEAD"):  # these call nothing: probes answer, whatever the module does
@@ -248,6 +251,15 @@ class Deployment:
         app.close(drain=max(0.0, until - time.monotonic()))
         with self._lock:
             self._apps.discard(app)
+
+
+def together(works: Iterable[Callable[[], None]]) -> None:
+    """Run these at the same time: each may wait for a Python function, for which the others must not wait."""
+    threads = [threading.Thread(target=work, name="gothreads-close", daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def _seen(task: asyncio.Task[None]) -> None:

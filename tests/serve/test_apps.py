@@ -248,6 +248,19 @@ def test_the_server_lives_while_one_app_does(opens: Callable[[], Served]) -> Non
     talk([Hosted(opens, {}, name, f"/{name}") for name in ("one", "two")], conversation)
 
 
+def test_apps_are_closed_at_the_same_time() -> None:
+    both, met = threading.Barrier(2), list[int]()
+
+    def farewell(_payload: bytes) -> str:  # of each app's stop
+        met.append(both.wait(PATIENCE))
+        return "bye"
+
+    def opens() -> Served:
+        return opened("hooks", env={"FAIL": "call"}, handlers={"farewell": farewell}, stdout=Nowhere())
+    Apps([Hosted(opens, {}, "one", "/one"), Hosted(opens, {}, "two", "/two")], drain=1).close()
+    assert sorted(met) == [0, 1]
+
+
 def test_if_an_app_does_not_start_those_before_it_are_closed(opens: Callable[[], Served], nothing_left: None) -> None:
     def fails() -> Served:
         raise gothreads.ModuleError("no such module")
