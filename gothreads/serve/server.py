@@ -316,6 +316,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._watcher is not None:
             self._watcher.stop()
+        self._apps.stop()
         feeds, drain = self._apps.dashboard.feeds, self._stopping.drain
         waiting = len(self.server_state.tasks) - feeds.readers
         feeds.end()

@@ -329,6 +329,21 @@ def test_who_has_asked_for_a_replacement_is_told_that_the_server_stops(nothing_l
     wait_until(lambda: [app.state for app in opened_so_far] == [gothreads.State.CLOSED] * 2)
 
 
+def test_the_end_of_the_server_waits_for_nobody_who_has_asked_for_a_replacement(calls: Path, tmp_path: Path) -> None:
+    file, begun = tmp_path / "host.py", tmp_path / "begun"
+    file.write_text(HOST)
+    with running("--allow-restart", "--drain", 10 * PATIENCE, "--python", file, calls) as server:
+        file.write_text(f"import pathlib, time\n{HOST}pathlib.Path({str(begun)!r}).touch()\ntime.sleep(100000)\n")
+        with ThreadPoolExecutor(1) as threads:
+            name = server.client.get("/api/apps").json()["apps"][0]["name"]
+            asked = threads.submit(server.client.post, f"/api/apps/{name}/restart")
+            wait_until(begun.exists)
+            server.process.send_signal(signal.SIGTERM)
+            assert (asked.result().status_code, asked.result().json()) == (
+                503, {"error": f"{name}: the server is stopping"})
+        assert server.end(PATIENCE)[0] == 0
+
+
 def test_an_app_that_has_ended_is_replaced_without_its_state() -> None:
     async def conversation(apps: Apps, client: httpx.AsyncClient) -> None:
         await call(client, "add", 5)
