@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ from gothreads.serve.options import (
     ServeOptions,
     ServerOptions,
     check_together,
+    same_host,
 )
 from gothreads.serve.served import NamedRoute
 from gothreads.supervise.options import RestartOptions
@@ -47,7 +49,7 @@ from gothreads.wasi.network_rules import allowed_address, listening_address
 _PYTHON_ONLY = frozenset({"stdin", "stdout", "stderr", "host", "handlers", "imports", "loop", "progress", "backoff",
                           "on_restart"})
 #: Paths that a server of many apps, and each app, has itself.
-_OWN_PATHS = ("/api", "/healthz", "/livez", "/metrics", "/readyz", "/openapi.json")
+_OWN_PATHS = ("/api", "/dashboard", "/healthz", "/livez", "/metrics", "/readyz", "/openapi.json")
 
 _OF_OPEN = {name: option for name, option in definition(OpenOptions).items() if name not in _PYTHON_ONLY}
 _OF_RESTARTS = {name: option for name, option in definition(RestartOptions).items() if name not in _PYTHON_ONLY}
@@ -179,7 +181,7 @@ class _Reader:
             case "mounts" if isinstance(value, dict) and all(isinstance(host, str) for host in value.values()):
                 return [parse_mount(f"{self._path(host)}:{guest}", "mounts: ") for guest, host in value.items()]
             case "mounts" if isinstance(value, list) and all(isinstance(text, str) for text in value):
-                return [parse_mount(self._path(text), "mounts: ") for text in value]
+                return [parse_mount(self._mount(text), "mounts: ") for text in value]
             case "listen" | "allow_net" if isinstance(value, list) and all(isinstance(text, str) for text in value):
                 for text in value:
                     (listening_address if name == "listen" else allowed_address)(text)
@@ -196,6 +198,11 @@ class _Reader:
     def _path(self, text: str) -> str:
         return os.path.normpath(os.path.join(self._folder, text))
 
+    def _mount(self, text: str) -> str:
+        """HOST:GUEST with the path that HOST is."""
+        host, colon, guest = text.partition(":")
+        return f"{self._path(host) if host else ''}{colon}{guest}"
+
     def _is_path(self, text: str) -> bool:
         """Whether it is not the import path of a package, or a command."""
         return (text.startswith((".", "/")) or Path(text).suffix in (".wasm", ".cwasm", ".go")
@@ -204,6 +211,8 @@ class _Reader:
     def _app(self, name: str, table: Any) -> AppEntry | None:
         keys: Keys = ("apps", name)
         before = len(self.errors)
+        if not re.fullmatch(r"[\w.~-]+", name):
+            self._wrong(keys, f"{cut(name)} cannot be the name of an app, which has letters, digits and -._~ only")
         if not isinstance(table, dict):
             self._wrong(keys, f'{name} must be a table: [apps.{name}], with module = "./app"')
             return None
@@ -276,7 +285,7 @@ class _Reader:
             if app.prefix is not None and f"{app.prefix}/".startswith(tuple(f"{path}/" for path in _OWN_PATHS)):
                 self._wrong(keys, f"{app.prefix} is a path of the server. Give the app {app.name} another prefix")
             for other in apps[:number]:
-                if app.host is not None and other.host is not None and app.host.lower() == other.host.lower():
+                if app.host is not None and other.host is not None and same_host(app.host) == same_host(other.host):
                     self._wrong(keys, f"the app {other.name} has the host {app.host}, too")
                 if _overlap(app.prefix, other.prefix):
                     self._wrong(keys, f"the prefix {app.prefix} of {app.name}, and {other.prefix} of {other.name}, "

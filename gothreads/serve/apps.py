@@ -42,6 +42,7 @@ from gothreads.serve.gate import Gate, closed
 from gothreads.serve.guard import Held, Hosts, host_name, policy
 from gothreads.serve.identity import METRICS, RESTART
 from gothreads.serve.metrics import Metrics
+from gothreads.serve.options import same_host
 from gothreads.serve.probes import Probes
 from gothreads.serve.served import NamedRoute, Served
 from gothreads.serve.web import (
@@ -193,7 +194,7 @@ class Apps:
         for member in self._members:
             app = self._begin(member, held, Probes(_current(member.deployment), server=self.probes).routes())
             if member.hosted.host is not None:
-                by_host[member.hosted.host.lower()] = app
+                by_host[same_host(member.hosted.host)] = app
             elif member.hosted.prefix is not None:
                 by_prefix[member.hosted.prefix.rstrip("/")] = app
         page = [] if "" in by_prefix else [Route("/", self._page)]

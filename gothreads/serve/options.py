@@ -27,18 +27,27 @@ CALLERS_SECONDS = 30.0
 MOST_WAITING = 100
 
 
+def same_host(name: str) -> str:
+    """A host name as it is compared: without a dot at its end, in lower case."""
+    return name.lower().rstrip(".")
+
+
 def host_names(option: str, names: Iterable[str]) -> frozenset[str]:
     """Names of a server. MisuseError if one is not a name; `option` is what gave it."""
     for name in names:
         if not re.fullmatch(r"[\w.-]+", name):
             raise MisuseError(f"{option} {name}: expected a name, without a port, such as app.example.org")
-    return frozenset(name.lower().rstrip(".") for name in names)
+    return frozenset(map(same_host, names))
 
 
 def _check_hosts(name: str, value: object) -> None:
     if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(each, str) for each in value):
         raise MisuseError(f"{name} must be a list of names, not {cut(value)}")
-    host_names(name, [each for each in value if each != "*"])
+    host_names(name, value)
+
+
+def _check_hosts_or_all(name: str, value: object) -> None:
+    _check_hosts(name, [each for each in value if each != "*"] if isinstance(value, list | tuple) else value)
 
 
 def _check_origins(name: str, value: object) -> None:
@@ -114,7 +123,7 @@ class AsgiOptions(ServeOptions, total=False):
         """, """
         Requests for other names are refused: a page whose name leads to this address could have sent them. "*" accepts
         all names, where something before this checks them.
-        """, check=_check_hosts)]
+        """, check=_check_hosts_or_all)]
 
 
 def _check_port(name: str, value: object) -> None:

@@ -67,7 +67,7 @@ handler = "search"
 timeout = 1
 [apps.two]
 module = "./app.wasm"
-mounts = ["data:/data:ro"]
+mounts = ["data:/data:ro", "data:/"]
 host = "two.example"
 """))
     assert served.server == {"port": 9000}
@@ -80,7 +80,8 @@ host = "two.example"
     assert one.restart == {"restart": "always", "save_every": 3}
     assert one.routes == (NamedRoute("POST", "/search", "handler", "search", 1),)
     assert (two.prefix, two.host, two.restart, two.routes) == (None, "two.example", None, ())
-    assert two.open["mounts"] == [gothreads.Mount(tmp_path / "data", "/data", read_only=True)]
+    assert two.open["mounts"] == [gothreads.Mount(tmp_path / "data", "/data", read_only=True),
+                                  gothreads.Mount(tmp_path / "data", "/")]
 
 
 def test_keys_and_limits_are_an_apps_and_tls_is_the_servers(write: Write, tmp_path: Path) -> None:
@@ -159,6 +160,7 @@ def test_what_is_wrong_with_keys_and_addresses_is_told(write: Write, tmp_path: P
 trust_proxy = ["10.0.0.0/33"]
 fd = 2
 allow_origin = ["example.org"]
+allow_host = ["*"]
 [apps.one]
 module = "app.wasm"
 api_keys = "nowhere"
@@ -171,10 +173,11 @@ jwt_issuer = "https://id.example.org/"
         "3: fd must be the number of a descriptor, 3 or more, not 2",
         "4: allow_origin: 'example.org' is not an origin; expected http:// or https:// and a name in lower case, with a "
         "port if there is one, such as https://app.example.org",
-        f"7: cannot read the API keys in {tmp_path}/nowhere: No such file or directory. To make one: gothreads keys new "
+        "5: allow_host *: expected a name, without a port, such as app.example.org",
+        f"8: cannot read the API keys in {tmp_path}/nowhere: No such file or directory. To make one: gothreads keys new "
         f"NAME --file {tmp_path}/nowhere",
-        "8: max_calls must be at least 1, not 0",
-        "9: jwt_keys, jwt_issuer and jwt_audience belong together; given: jwt_issuer. A token that is meant for another "
+        "9: max_calls must be at least 1, not 0",
+        "10: jwt_keys, jwt_issuer and jwt_audience belong together; given: jwt_issuer. A token that is meant for another "
         "service must not be accepted here",
     ]
 
@@ -185,6 +188,13 @@ jwt_issuer = "https://id.example.org/"
      "6: the prefix /x/y of b, and /x of a, overlap. Give one of them another"),
     ("[apps.a]\nmodule = 'app.wasm'\nhost = 'x.example'\n[apps.b]\nmodule = 'app.wasm'\nhost = 'X.example'\n",
      "6: the app a has the host X.example, too"),
+    ("[apps.a]\nmodule = 'app.wasm'\nhost = 'x.example'\n[apps.b]\nmodule = 'app.wasm'\nhost = 'x.example.'\n",
+     "6: the app a has the host x.example., too"),
+    ("[apps.dashboard]\nmodule = 'app.wasm'\n",
+     "1: /dashboard is a path of the server. Give the app dashboard another prefix"),
+    *((f"[apps.'{name}']\nmodule = 'app.wasm'\n",
+       f"1: '{name}' cannot be the name of an app, which has letters, digits and -._~ only")
+      for name in ("{a:b}", "x{y}", "", "a/b", "two words")),
     ("[apps.api]\nmodule = 'app.wasm'\n", "1: /api is a path of the server. Give the app api another prefix"),
     ("apps.a.module = 'app.wasm'\napps.a.routes = [{route = 'POST /api/x', handler = 'x'}]\n",
      "2: /api/x is a path that each app has already"),

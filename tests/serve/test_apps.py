@@ -18,6 +18,7 @@ import gothreads
 from gothreads.serve import server as serving
 from gothreads.serve.apps import Apps, Hosted
 from gothreads.serve.guard import Hosts
+from gothreads.serve.options import same_host
 from gothreads.serve.served import NamedRoute, Served
 from tests.support.keys import Keys
 from tests.support.modules import ROOT, built, opened
@@ -38,7 +39,7 @@ def talk(hosted: list[Hosted], conversation: Callable[[httpx.AsyncClient], Await
     apps = Apps(hosted, drain=1)
 
     async def run() -> None:
-        names = Hosts(Hosts().names | {one.host.lower() for one in hosted if one.host is not None})
+        names = Hosts(Hosts().names | {same_host(one.host) for one in hosted if one.host is not None})
         web = apps.web(names, has_metrics=True)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://localhost") as client:
             await conversation(client)
@@ -61,7 +62,7 @@ def test_apps_have_paths_and_hosts(opens: Callable[[], Served]) -> None:
             document = (await client.get(f"{path}/openapi.json")).json()
             assert document["servers"] == [{"url": path}]
             assert (await client.get(f"{path}/readyz")).json() == {"ok": True}
-        for host in ("three.example", "THREE.example:8080"):
+        for host in ("three.example", "THREE.example:8080", "five.example", "five.example."):
             assert (await add("", headers={"Host": host})).json() == {"result": 5}
         assert (await add("")).status_code == 404
         assert (await add("", headers={"Host": "four.example"})).status_code == 421
@@ -71,7 +72,7 @@ def test_apps_have_paths_and_hosts(opens: Callable[[], Served]) -> None:
         listed = (await client.get("/api/apps")).json()["apps"]
         assert [(one["name"], one.get("prefix"), one.get("host"), one["state"]) for one in listed] == [
             ("one", "/one", None, "running"), ("two", "/two/deep", None, "running"),
-            ("three", None, "Three.example", "running")]
+            ("three", None, "Three.example", "running"), ("five", None, "five.example.", "running")]
         front = await client.get("/")
         assert front.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src ; style-src 'sha256-")
         for link in ('href="./one/"', 'href="./two/deep/"', 'href="//Three.example/"', 'href="api/apps"'):
@@ -84,7 +85,8 @@ def test_apps_have_paths_and_hosts(opens: Callable[[], Served]) -> None:
         assert metrics.count("# TYPE gothreads_up gauge") == 1
         assert 'gothreads_calls_total{app="one",kind="export",name="add",outcome="ok"} 2.0' in metrics
     talk([Hosted(opens, {}, "one", "/one", named=NAMED), Hosted(opens, {}, "two", "/two/deep"),
-          Hosted(opens, {}, "three", None, "Three.example")], conversation)
+          Hosted(opens, {}, "three", None, "Three.example"), Hosted(opens, {}, "five", None, "five.example.")],
+         conversation)
 
 
 def test_one_app_may_be_at_the_root_beside_others(opens: Callable[[], Served]) -> None:
