@@ -63,8 +63,9 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
         own, passed = _split_at_dashes(after)
     else:
         own, passed, missing = _split(parsers[command.name], after, command.own_arguments)
-        if missing == 1 and (command.last_is_optional or any(text.partition("=")[0] in command.last_is_optional_with
-                                                             for text in own)):
+        # Or as -cVALUE.
+        given = {name for text in own for name in (text.partition("=")[0], text[:2])}
+        if missing == 1 and (command.last_is_optional or not given.isdisjoint(command.last_is_optional_with)):
             own.append("")
     try:
         if command is not None:

@@ -114,9 +114,9 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     from gothreads.serve.server import serve
     calls, chosen = cast(ServeOptions, _chosen(arguments, ServeOptions)), _chosen(arguments, ServerOptions)
     check_together(calls)
+    check_exists(arguments.module)  # before the port is taken, which is before the module is built
     sources = [arguments.module, *([arguments.python] if arguments.python else [])]
     serving = _serving(cast(ServerOptions, chosen), [sources])
-    check_exists(arguments.module)  # before the port is taken, which is before the module is built
     # Those of the module stay open from one instance to the next.
     is_replaced = arguments.watch or arguments.allow_restart or calls["api_keys"] or calls["jwt_keys"]
     listeners = Listeners(arguments.listen, keep=True) if is_replaced else None

@@ -246,6 +246,13 @@ def test_without_c_there_is_nothing_to_check(calls: Path) -> None:
         1, "", "gothreads: --check is for a file: gothreads serve --check -c FILE\n")
 
 
+@pytest.mark.parametrize("options", [["-c", "{}"], ["-c{}"], ["--config", "{}"], ["--config={}"]])
+def test_the_file_is_given_as_options_are(write: Write, options: list[str]) -> None:
+    file = write("[apps.a]\n")
+    code, _, said = command("serve", *(option.format(file) for option in options))
+    assert (code, said.startswith(f"gothreads: {file}:1: the app a has no module")) == (1, True)
+
+
 def test_what_concerns_one_app_is_for_the_file(write: Write) -> None:
     file = write("[apps.a]\nmodule = 'app.wasm'\n")
     assert command("serve", "-c", file, "--memory", "1G") == (

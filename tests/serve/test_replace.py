@@ -28,6 +28,7 @@ from gothreads.serve.served import Served
 from gothreads.serve.watcher import Sources
 from gothreads.serve.web import WebOptions
 from tests.support.backoff import SOON
+from tests.support.command_line import command
 from tests.support.keys import Keys, bearer
 from tests.support.modules import built, opened, written
 from tests.support.server import Server, running
@@ -483,6 +484,11 @@ def test_the_sources_of_a_program_are_the_go_files_of_its_module(tmp_path: Path)
     assert Sources.of(tmp_path / "module" / "main.go").folders == {tmp_path / "module"}
     with pytest.raises(gothreads.MisuseError, match="--watch is for files and folders, and example.org/app is neither"):
         Sources.of("example.org/app")
+
+
+def test_a_file_that_is_not_there_is_not_watched(tmp_path: Path) -> None:
+    code, _, said = command("serve", "--watch", tmp_path / "nosuch.wasm")
+    assert (code, said) == (1, f"gothreads: there is no file {tmp_path}/nosuch.wasm\n")
 
 
 @pytest.fixture
