@@ -17,7 +17,7 @@ from tests.support.server import Server, running
 from tests.support.waiting import PATIENCE
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Dialog, Page
+    from playwright.sync_api import Browser, Dialog, Page, Route
 
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
@@ -169,6 +169,25 @@ def test_a_key_unlocks_what_it_has_the_right_to(page: Page, calls: Path, tmp_pat
         expect(page.locator("#failures")).to_contain_text("for those with the right inspect")
 
 
+def test_where_the_metrics_have_an_address_figures_need_no_key_and_stacks_do(page: Page, calls: Path,
+                                                                             tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "keys")
+    owner = keys.new("owner", "*")["Authorization"].split()[1]
+    with running("--metrics-address", "127.0.0.1:0", "--api-keys", keys.path, calls) as server:
+        assert server.process.stderr is not None
+        found = re.search(r"(http://\S+)/metrics", server.process.stderr.readline())
+        assert found is not None
+        page.goto(f"{found[1]}/dashboard")
+        expect(page.locator("#about")).to_contain_text("threaded, running")
+        expect(page.locator("#dump")).to_be_disabled()
+        page.locator("#key input").fill(owner)
+        page.keyboard.press("Enter")
+        expect(page.locator("#dump")).to_be_enabled()
+        expect(page.locator("#key")).to_be_hidden()
+        expect(page.locator("#about")).to_contain_text("threaded, running")
+        page.goto("about:blank")
+
+
 def test_apps_are_chosen_and_models_without_threads_say_so(page: Page, calls: Path, tmp_path: Path) -> None:
     file = tmp_path / "gothreads.toml"
     file.write_text(f"""
@@ -189,6 +208,40 @@ restart = "on-failure"
         page.locator("#app").select_option("two")
         expect(page.locator("#trouble")).to_contain_text("panic: oh")
         expect(page.locator("#failures")).to_contain_text("the module's end")
+
+
+def test_failures_that_did_not_come_are_asked_for_again(page: Page, calls: Path) -> None:
+    asked = list[str]()
+
+    def lose_the_first(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) == 1:
+            route.fulfill(status=403, json={"error": "lost"})
+        else:
+            route.continue_()
+    page.route("**/failures", lose_the_first)
+    with running(calls) as server:
+        server.client.post("/api/request/fail", json="x")
+        with visiting(page, server, "#%"):  # no app has that name
+            expect(page.locator("#failures summary", has_text="handler fail: error")).to_be_visible()
+        assert len(asked) == 2
+
+
+def test_what_comes_for_another_app_is_not_shown(page: Page, calls: Path, tmp_path: Path) -> None:
+    file = tmp_path / "gothreads.toml"
+    file.write_text(f'[apps.one]\nmodule = "{calls}"\n[apps.two]\nmodule = "{calls}"\n')
+    late: list[Route] = []
+    page.route("**/one/goroutines", lambda route: late.append(route))
+    with running("-c", file) as server, visiting(page, server, "#one"):
+        expect(page.locator("#connection")).to_have_text("live")
+        page.locator("#dump").click()
+        expect(page.locator("#dump")).to_be_disabled()
+        page.locator("#app").select_option("two")
+        expect(page.locator("#about")).to_contain_text("two: ")
+        with page.expect_response("**/one/goroutines"):
+            late[0].fulfill(body="goroutine of one")
+        page.evaluate("() => fetch('api/dashboard').then(reply => reply.text())")  # which comes after that
+        expect(page.locator("#goroutines")).to_be_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
