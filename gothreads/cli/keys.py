@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", metavar="FILE", required=True, help="add a line with the key's hash to this file")
     parser.add_argument("--right", action="append", default=[], metavar="RIGHT",
                         help="what it allows: call/NAME, request/NAME or signal/NAME, where NAME may have *; "
-                        "metrics; restart; *: everything (default: everything)")
+                        "metrics; inspect; restart; *: everything (default: everything)")
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:

@@ -35,7 +35,7 @@ from gothreads.output.terminal import Terminal
 from gothreads.requirements import UVICORN, lacking, warn_once
 from gothreads.runtime.keywords import complete, definition
 from gothreads.runtime.options import OpenOptions
-from gothreads.serve.options import CALLERS_SECONDS, ServeOptions, ServerOptions, check_together
+from gothreads.serve.options import CALLERS_SECONDS, LARGEST_JSON, ServeOptions, ServerOptions, check_together
 from gothreads.supervise.options import RestartOptions
 from gothreads.wasi.handed_listeners import Listeners
 
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option(parser, "--callers", OpenOptions, "callers", type=parse_count, metavar="N")
     add_option(parser, "--timeout", ServeOptions, "timeout", type=parse_seconds, metavar="S")
     add_option(parser, "--on-timeout", ServeOptions, "on_timeout", choices=("cancel", "continue", "stop"))
-    parser.add_argument("--json-limit", metavar="SIZE", default="4M",
+    parser.add_argument("--json-limit", metavar="SIZE", default=f"{LARGEST_JSON >> 20}M",
                         help="the largest arguments of a call, as JSON (default: %(default)s; payloads of handlers: "
                              "64M)")
     add_option(parser, "--drain", ServerOptions, "drain", type=parse_drain, metavar="S")

@@ -73,6 +73,8 @@ AccessLog = Annotated[bool, Option(
 AllowedOrigins = Annotated[Sequence[str], Option((), """
     other sites whose pages may use the server (CORS), such as https://app.example.org (default: none)
     """, check=_check_origins)]
+JsonLimit = Annotated[int, Option(
+    LARGEST_JSON, "the largest arguments of a call, in bytes of JSON", check=whole(1))]
 
 
 class ServeOptions(TypedDict, total=False):
@@ -113,8 +115,7 @@ class AsgiOptions(ServeOptions, total=False):
 
     access_log: AccessLog
     allow_origins: AllowedOrigins
-    json_limit: Annotated[int, Option(
-        LARGEST_JSON, "the largest arguments of a call, in bytes of JSON", check=whole(1))]
+    json_limit: JsonLimit
     drain: Annotated[float, Option(
         DRAIN_SECONDS, "how long calls may still take when the server stops, in seconds", check=check_seconds)]
     allow_hosts: Annotated[Sequence[str], Option((), """
@@ -223,8 +224,7 @@ class AppOptions(TypedDict, total=False):
     module: Annotated[str | None, Option(None, "a module, or a Go package, which is built first", check=_check_text)]
     python: Annotated[str | None, Option(
         None, "a Python file with `host = gothreads.Host()`: what the module may import", check=_check_text)]
-    json_limit: Annotated[int, Option(
-        LARGEST_JSON, "the largest arguments of a call, in bytes of JSON", check=whole(1))]
+    json_limit: JsonLimit
 
 
 class PlaceOptions(TypedDict, total=False):
