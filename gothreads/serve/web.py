@@ -39,6 +39,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
@@ -405,7 +406,7 @@ def http_error(request: Request, error: Exception) -> Response:
         case 404, _:
             there_are = ", ".join(_root(request) + route.path for route in request.app.routes
                                   if getattr(route, "include_in_schema", True))
-            text = f"there is no {request.url.path}; there are: {there_are}"
+            text = f"there is no {request.url.path}; there are: {re.sub('{.*?}', 'NAME', there_are)}"
         case 405, {"Allow": allowed} | {"allow": allowed}:
             text = f"{request.url.path} does not allow {request.method}; use {allowed}"
     return JSONResponse({"error": text}, error.status_code, dict(error.headers or {}))
