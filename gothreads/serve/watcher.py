@@ -25,10 +25,12 @@ log = logging.getLogger("gothreads")
 
 @dataclass(frozen=True)
 class Sources:
-    """What an app is made from: files, and the folders of Go modules."""
+    """What an app is made from: files, the folders of Go modules, with those in them, and of packages without a module.
+    """
 
     files: frozenset[Path] = frozenset()
     folders: frozenset[Path] = frozenset()
+    packages: frozenset[Path] = frozenset()
 
     @classmethod
     def of(cls, *places: str | Path) -> Sources:
@@ -36,29 +38,29 @@ class Sources:
 
         MisuseError if one is the import path of a package, whose files only Go knows.
         """
-        files, folders = set(), set()
+        files, folders, packages = set[Path](), set[Path](), set[Path]()
         for place in map(Path, places):
             path = place.resolve()
-            if path.is_dir():
-                folders.add(_go_module(path))
-            elif path.suffix == ".go":
-                folders.add(_go_module(path.parent))
+            if path.is_dir() or path.suffix == ".go":
+                package = path if path.is_dir() else path.parent
+                module = _go_module(package)
+                (packages if module is None else folders).add(module or package)
             elif path.is_file():
                 files |= {path, place.absolute()}  # a link may lead to another file, or its target may change
             else:
                 raise MisuseError(f"--watch is for files and folders, and {place} is neither")
-        return cls(frozenset(files), frozenset(folders))
+        return cls(frozenset(files), frozenset(folders), frozenset(packages))
 
     def have(self, path: Path) -> bool:
         if path in self.files:
             return True
         is_go = path.suffix in _GO_SUFFIXES and not path.name.endswith("_test.go")
-        return is_go and any(path.is_relative_to(folder) for folder in self.folders)
+        return is_go and (path.parent in self.packages or any(map(path.is_relative_to, self.folders)))
 
 
-def _go_module(folder: Path) -> Path:
-    """The folder of the Go module that a package belongs to."""
-    return next((above for above in (folder, *folder.parents) if (above / "go.mod").exists()), folder)
+def _go_module(folder: Path) -> Path | None:
+    """The folder of the Go module that a package belongs to, if it belongs to one."""
+    return next((above for above in (folder, *folder.parents) if (above / "go.mod").exists()), None)
 
 
 class Watcher:
@@ -74,8 +76,8 @@ class Watcher:
         self._failed: str | None = None
         folders = {folder for one in sources for folder in one.folders}
         # A file may be replaced by another, so its folder is watched.
-        parents = {file.parent for one in sources for file in one.files}
-        for places, recursive in ((folders, True), (parents, False)):
+        flat = {folder for one in sources for folder in (*one.packages, *(file.parent for file in one.files))}
+        for places, recursive in ((folders, True), (flat, False)):
             if places:
                 self._start(sorted(places), recursive=recursive)
 

@@ -482,6 +482,11 @@ def test_the_sources_of_a_program_are_the_go_files_of_its_module(tmp_path: Path)
                          "module2/main.go": False, "other.py": False}.items():
         assert sources.have(tmp_path / name) is is_one, name
     assert Sources.of(tmp_path / "module" / "main.go").folders == {tmp_path / "module"}
+    (tmp_path / "lone.go").touch()
+    for place in (tmp_path / "lone.go", tmp_path):  # without go.mod
+        sources = Sources.of(place)
+        assert sources == Sources(packages=frozenset({tmp_path}))
+        assert (sources.have(tmp_path / "other.go"), sources.have(tmp_path / "module" / "main.go")) == (True, False)
     with pytest.raises(gothreads.MisuseError, match="--watch is for files and folders, and example.org/app is neither"):
         Sources.of("example.org/app")
 
