@@ -12,8 +12,6 @@ from pathlib import Path
 
 #: Text that a terminal or log may interpret: control characters, and those that change the direction of writing.
 _COMMANDS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-#: A line break in a repr, such as that of an array or a table.
-_BREAKS = re.compile(r"\s*\n\s*")
 
 #: How long the names may be that are compared, and how many.
 _LONGEST_COMPARED, _MOST_COMPARED = 50, 1000
@@ -52,7 +50,7 @@ def cut(value: object) -> str:
     Some have none: an int of 5,000 digits, or repr() raises.
     """
     try:
-        text = _BREAKS.sub(" ", repr(value))
+        text = " ".join(filter(None, map(str.strip, repr(value).split("\n"))))
     except Exception:
         return f"{'an' if isinstance(value, int) else 'a value of type'} {type(value).__name__} that cannot be shown"
     return text if len(text) <= 200 else f"{text[:200]}… ({len(text):,} characters)"

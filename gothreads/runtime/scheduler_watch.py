@@ -18,7 +18,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from gothreads.engine.extension import native
+from gothreads.engine import extension
 from gothreads.errors import AppClosed, GothreadsError
 from gothreads.runtime.inspector import Inspector, SchedulerWords
 from gothreads.shared_memory import SharedMemory
@@ -82,8 +82,8 @@ class SchedulerWatch:
     @property
     def missing(self) -> str | None:
         """Why nothing can be seen; None if it can."""
-        if native is None:
-            return "the C extension of gothreads is not there (`gothreads doctor` says why)"
+        if extension.compiled is None:  # also one that is not used: it does not know wasmtime's functions
+            return f"calls do not go through C: {extension.missing}"
         if not self._is_there:
             return "the module was built by an earlier gothreads. Build it again: gothreads build"
         return None
@@ -102,7 +102,8 @@ class SchedulerWatch:
                 raise AppClosed("the app has ended")
             interval = self._interval
             looks = max(1, int(min(seconds, 1.0) * 1e9 / interval))
-            begun, found = native.scheduler_runs(*self._memory.pointers, self._words, interval, looks, self._stop)
+            begun, found = extension.compiled.scheduler_runs(*self._memory.pointers, self._words, interval, looks,
+                                                             self._stop)
             end = time.monotonic()
             seen = list(_RUN.iter_unpack(found))
             self._pace(len(seen) / max(end - begun / 1e9, interval / 1e9))  # it ends early if it has no room

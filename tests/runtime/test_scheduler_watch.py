@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 import gothreads
-from gothreads.engine.extension import native
+from gothreads.engine import extension
 from gothreads.engine.settings import StopCheck, new_engine
 from gothreads.runtime.inspector import SchedulerWords
 from gothreads.runtime.scheduler_watch import _RUN, CALL, LEAST_NS, MOST_NS, SCHEDULER, Run, SchedulerWatch
@@ -19,7 +19,7 @@ from gothreads.shared_memory import SharedMemory
 from tests.support.modules import MODELS, opened
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(native is None, reason="without C")
+pytestmark = pytest.mark.skipif(extension.compiled is None, reason=f"without C: {extension.missing}")
 #: Where `Scheduler` puts things.
 WORDS = SchedulerWords(allp=64, p_m=8, m_id=16, m_curg=24, g_id=8, g_status=20, g_start=32)
 RUNNABLE, RUNNING, SYSCALL, SCAN = 1, 2, 3, 0x1000
@@ -76,7 +76,7 @@ class Scheduler:
 def look(memory: SharedMemory, words: tuple[int, ...] = WORDS, looks: int = 3,
          interval: int = 1000) -> list[tuple[int, ...]]:
     """(M, goroutine, start, P) of each run that was seen."""
-    _, found = native.scheduler_runs(*memory.pointers, words, interval, looks, bytearray(1))
+    _, found = extension.compiled.scheduler_runs(*memory.pointers, words, interval, looks, bytearray(1))
     runs = list(_RUN.iter_unpack(found))
     assert all(begin < end for *_, begin, end, _ in runs)
     return [run[:4] for run in runs]
@@ -96,7 +96,7 @@ def test_what_runs_is_seen_and_what_does_not_is_not(memory: SharedMemory) -> Non
 def test_a_goroutine_that_runs_on_is_one_run(memory: SharedMemory) -> None:
     go = Scheduler(memory)
     go.procs(go.p(go.m(3, go.g(42, RUNNING))))
-    begun, found = native.scheduler_runs(*memory.pointers, WORDS, 1_000_000, 20, bytearray(1))
+    begun, found = extension.compiled.scheduler_runs(*memory.pointers, WORDS, 1_000_000, 20, bytearray(1))
     runs = list(_RUN.iter_unpack(found))
     # Together they are no longer than the looks took, and gaps of more than two intervals divide them.
     assert sum(end - begin for *_, begin, end, _ in runs) <= runs[-1][5] - runs[0][4]
@@ -138,15 +138,15 @@ def test_a_look_ends_when_it_is_told_to(memory: SharedMemory) -> None:
     ended = threading.Event()
 
     def watch() -> None:
-        native.scheduler_runs(*memory.pointers, WORDS, 1_000_000, 10_000, stop)
+        extension.compiled.scheduler_runs(*memory.pointers, WORDS, 1_000_000, 10_000, stop)
         ended.set()
     threading.Thread(target=watch).start()
     stop[0] = 1
     wait_until(ended.is_set, 9.0)  # not the ten seconds
     with pytest.raises(ValueError, match="at most 10 s"):
-        native.scheduler_runs(*memory.pointers, WORDS, 1_000_000, 10_001, stop)
+        extension.compiled.scheduler_runs(*memory.pointers, WORDS, 1_000_000, 10_001, stop)
     with pytest.raises(ValueError, match="at most 10 s"):
-        native.scheduler_runs(*memory.pointers, WORDS, 1_000_000, (1 << 64) - 1, stop)
+        extension.compiled.scheduler_runs(*memory.pointers, WORDS, 1_000_000, (1 << 64) - 1, stop)
 
 
 # Modules.
