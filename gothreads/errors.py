@@ -39,6 +39,9 @@ from typing import Any, TypeVar, cast
 
 from gothreads.text import closest, cut, printable, shown
 
+#: What `hides_frames` wraps closes apps as a program does (runtime/own_code.py): `open`, when it fails.
+PROGRAM_CODE = True
+
 _Error = TypeVar("_Error", bound="GothreadsError")
 #: The modules whose frames users need not see, each with a dot behind it.
 _OWN_FRAMES = ("gothreads.", "concurrent.futures.", "asyncio.", "threading.", "contextlib.")

@@ -7,6 +7,7 @@ The end itself is in runtime/ending.py.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import threading
@@ -145,6 +146,9 @@ class Lifecycle(Ending):
             self._before_close()
         self._end(AppClosed(f"{self.loaded.name}: the app was closed"), here=not interrupts)
         if inside:
+            if self._left.is_set():  # the sweep is over, and did not know of this close()
+                with contextlib.suppress(RuntimeError):  # no thread can be started any more
+                    _thread.start_new_thread(self._free_if_wanted, ())
             return
         self._wait_freed()
 

@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ import gothreads
 from gothreads.callback_m import IDLE_SECONDS, CallbackM
 from gothreads.engine import ffi
 from gothreads.engine.callers import IdleCallers
+from gothreads.errors import hides_frames
+from gothreads.runtime import own_code
 from gothreads.runtime.lifecycle import Lifecycle
 from gothreads.supervise.current_instance import SupervisedInstance
 from tests.support.backoff import NEVER
@@ -304,3 +307,22 @@ def test_an_event_that_may_be_dropped_does_not_wait_for_the_next_instance(
         told = elsewhere(lambda: supervised.signal("x", b"y", full="drop"))
         assert isinstance(told.exception(PATIENCE), gothreads.GuestPanic)
     assert looks
+
+
+def test_an_open_that_fails_is_no_signal_handler_in_gothreads_code() -> None:
+    """So the close() in it waits until all is freed."""
+    def close() -> bool:
+        return own_code.is_interrupted()
+    assert not hides_frames(lambda: close())()
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_close_in_a_signal_handler_frees_an_app_that_has_ended(calls: Path) -> None:
+    for _ in range(5):
+        app = gothreads.open(calls, stderr=io.BytesIO())
+        with pytest.raises(gothreads.GuestPanic):
+            app.exports.panics()
+        assert app.wait(PATIENCE) == 2
+        time.sleep(0.01)  # nearly always, the sweep is over then: it does not free what nobody has closed yet
+        # As if a handler ran while this thread was in such a module.
+        exec("app.close()", {"__name__": "gothreads.runtime.calls", "app": app})
