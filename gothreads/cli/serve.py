@@ -130,8 +130,7 @@ def _chosen(arguments: argparse.Namespace, options: type) -> dict[str, Any]:
     """What the command line says for these options. MisuseError: a value is wrong."""
     found = {name: getattr(arguments, name) for name in definition(options)}
     for name, option in definition(options).items():
-        if option.check is not None and not (found[name] is None and option.default is None):
-            option.check(f"--{name.replace('_', '-')}", found[name])
+        option.verify(f"--{name.replace('_', '-')}", found[name])
     return found
 
 

@@ -166,8 +166,7 @@ class _Reader:
                 continue
             with self._reported((*keys, name)):
                 value = self._converted(name, value)
-                if option.check is not None:
-                    option.check(name, value)
+                option.verify(name, value)
                 found[name] = value
         return found
 

@@ -49,6 +49,11 @@ class Option:
         """`help` on one line."""
         return " ".join(self.help.split())
 
+    def verify(self, name: str, value: Any) -> None:
+        """MisuseError if a value that is given for the option is wrong. name: what the error calls the option."""
+        if self.check is not None and not (value is None and self.default is None):
+            self.check(name, value)
+
 
 @functools.cache
 def definition(options: type) -> Mapping[str, Option]:
@@ -65,9 +70,7 @@ def complete(function: str, options: type, given: Mapping[str, Any]) -> dict[str
     for name, value in given.items():
         if name not in known:
             raise ArgumentError(_unknown(function, name, known))
-        option = known[name]
-        if option.check is not None and not (value is None and option.default is None):
-            option.check(name, value)
+        known[name].verify(name, value)
     return {name: given.get(name, option.default) for name, option in known.items()}
 
 

@@ -36,7 +36,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gothreads.errors import AppClosed, GothreadsError
 from gothreads.runtime.state import State
 from gothreads.serve.auth import AnyOf, Authority
-from gothreads.serve.dashboard import Dashboard, Watched
+from gothreads.serve.dashboard import Dashboard, Watched, no_app
 from gothreads.serve.deployment import Deployment, together
 from gothreads.serve.gate import Gate, closed
 from gothreads.serve.guard import Held, Hosts, host_name, policy
@@ -55,7 +55,6 @@ from gothreads.serve.web import (
     http_error,
     message,
 )
-from gothreads.text import cut
 from gothreads.version import __version__
 
 _FOLDER = Path(__file__).parent
@@ -235,9 +234,7 @@ class Apps:
         found = next((member for member in self._members if member.deployment.name == name), None)
         if found is None:
             self._authority.known(request.scope)
-            known = [deployment.name for deployment in self.deployments]
-            return JSONResponse({"error": f"there is no app {cut(name)}; there are: {', '.join(known)}",
-                                 "known": known}, 404)
+            return no_app(name, [deployment.name for deployment in self.deployments])
         if not found.gate.is_open:
             found.gate.authority.allowed(request.scope, RESTART)
         elif not self._may_restart:

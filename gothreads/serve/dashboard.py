@@ -87,9 +87,7 @@ class Dashboard:
                 rights.known(request.scope)
                 name = request.path_params["name"]
                 if (one := self._watched.get(name)) is None:
-                    known = list(self._watched)
-                    return JSONResponse({"error": f"there is no app {cut(name)}; there are: {', '.join(known)}",
-                                         "known": known}, 404)
+                    return no_app(name, list(self._watched))
                 rights.check(one, request.scope, right)
                 async with Held().body(request, 0):  # so that the next that comes is the client's leaving
                     pass
@@ -133,6 +131,11 @@ class Dashboard:
                 raise HTTPException(503, message(error)) from None
         cut_off = f"\n\n… and {len(found) - _MOST_STACKS:,} characters more" if len(found) > _MOST_STACKS else ""
         return PlainTextResponse(found[:_MOST_STACKS] + cut_off)
+
+
+def no_app(name: str, known: Sequence[str]) -> Response:
+    """The answer to a request about an app that there is not."""
+    return JSONResponse({"error": f"there is no app {cut(name)}; there are: {', '.join(known)}", "known": known}, 404)
 
 
 class _Rights:

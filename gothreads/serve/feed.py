@@ -45,6 +45,7 @@ from gothreads.serve.metrics import Metrics
 from gothreads.serve.served import Served
 from gothreads.serve.web import message
 from gothreads.supervise.app import Supervised
+from gothreads.supervise.handover import current
 from gothreads.text import printable
 
 #: How many may watch a server at a time; and how many events one of them may leave unread.
@@ -270,8 +271,7 @@ def _of(statistics: AppStatistics) -> dict[str, Any]:
 
 
 def _watch_of(served: Served) -> SchedulerWatch | None:
-    app = served.app if isinstance(served, Supervised) else served
-    return None if app is None else app._scheduler_watch
+    return None if (app := current(served)) is None else app._scheduler_watch
 
 
 def _no_timeline(served: Served) -> str | None:

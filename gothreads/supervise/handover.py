@@ -20,12 +20,17 @@ from gothreads.supervise.state_transfer import StateTransfer, ask
 _LOOK_SECONDS = 0.02
 
 
+def current(app: App | Supervised) -> App | None:
+    """The instance that takes calls now; None while a supervised one is down."""
+    return app.app if isinstance(app, Supervised) else app
+
+
 def settle(old: App | Supervised, seconds: float) -> None:
     """Wait until a module that has just been started has registered its handlers, for at most so long.
 
     hand_over would wait for that, too. This may come before it, while `old` still takes calls.
     """
-    running = old.app if isinstance(old, Supervised) else old
+    running = current(old)
     if running is not None:
         with contextlib.suppress(GothreadsError, TimeoutError, CancelledError):
             _handlers(running).result(seconds)
@@ -41,7 +46,7 @@ def hand_over(old: App | Supervised, new: App | Supervised, seconds: float) -> N
     """
     until = time.monotonic() + seconds
     carried = old._carried.copy() if isinstance(old, Supervised) else StateTransfer(old.loaded.name)
-    source = old.app if isinstance(old, Supervised) else old
+    source = current(old)
     if source is not None:
         try:
             carried.answered.update(_handlers(source).result(until - time.monotonic()))
@@ -49,7 +54,7 @@ def hand_over(old: App | Supervised, new: App | Supervised, seconds: float) -> N
         except (GothreadsError, TimeoutError, CancelledError):
             if source.state is State.RUNNING:
                 raise
-    target = new.app if isinstance(new, Supervised) else new
+    target = current(new)
     if target is None or target.state is not State.RUNNING:
         raise new.error or GothreadsError(f"{new.loaded.name}: the new instance has ended")
     carried.hand_over(target, until - time.monotonic())
@@ -64,7 +69,7 @@ def finish_events(app: App | Supervised, seconds: float) -> None:
     of the host's.
     """
     until = time.monotonic() + seconds
-    running = app.app if isinstance(app, Supervised) else app
+    running = current(app)
     with contextlib.suppress(GothreadsError, TimeoutError):
         while running is not None and running.events and (left := until - time.monotonic()) > 0:
             # A goroutine that waits for a reply counts as waiting, too. So there must be none before it is looked

@@ -260,74 +260,65 @@ def test_a_state_that_does_not_come_is_not_waited_for(monkeypatch: pytest.Monkey
     talk(lambda: keeps(plan=plan), conversation)
 
 
-def test_who_asks_during_a_replacement_gets_one_that_begins_after_it() -> None:
-    opening, go_on = threading.Semaphore(0), threading.Event()
-    opened_so_far: list[Served] = []
+class HeldOpens:
+    """Opens apps. Each but the first is held until `go_on` is set."""
 
-    def open_app() -> Served:
-        if opened_so_far:
-            opening.release()
-            go_on.wait(PATIENCE)
-        opened_so_far.append(keeps())
-        return opened_so_far[-1]
+    def __init__(self) -> None:
+        self.opening, self.go_on = threading.Event(), threading.Event()
+        self.apps: list[Served] = []
+
+    def __call__(self) -> Served:
+        if self.apps:
+            self.opening.set()
+            self.go_on.wait(PATIENCE)
+        self.apps.append(keeps())
+        return self.apps[-1]
+
+
+def test_who_asks_during_a_replacement_gets_one_that_begins_after_it() -> None:
+    opens = HeldOpens()
 
     async def conversation(apps: Apps, client: httpx.AsyncClient) -> None:
         first = asyncio.create_task(restart(client))
-        await asyncio.to_thread(opening.acquire)
+        await until(opens.opening.is_set)
         others = [asyncio.create_task(restart(client)) for _ in range(5)]
         await until(lambda: apps.deployments[0].requests == 6)
-        go_on.set()
+        opens.go_on.set()
         assert [(await task).status_code for task in (first, *others)] == [200] * 6
-        assert len(opened_so_far) == 3
-        assert apps.current == opened_so_far[-1:]
-    talk(open_app, conversation)
+        assert len(opens.apps) == 3
+        assert apps.current == opens.apps[-1:]
+    talk(opens, conversation)
 
 
 def test_what_is_opened_after_the_end_is_closed(nothing_left: None) -> None:
-    opening, go_on = threading.Event(), threading.Event()
-    opened_so_far: list[Served] = []
-
-    def open_app() -> Served:
-        if opened_so_far:
-            opening.set()
-            go_on.wait(PATIENCE)
-        opened_so_far.append(keeps())
-        return opened_so_far[-1]
+    opens = HeldOpens()
 
     async def conversation(apps: Apps, client: httpx.AsyncClient) -> None:
         asyncio.create_task(restart(client))  # noqa: RUF006 - it is cancelled when the loop ends
-        await until(opening.is_set)
-    talk(open_app, conversation)
-    assert [app.state for app in opened_so_far] == [gothreads.State.CLOSED]
-    go_on.set()
-    wait_until(lambda: [app.state for app in opened_so_far] == [gothreads.State.CLOSED] * 2)
+        await until(opens.opening.is_set)
+    talk(opens, conversation)
+    assert [app.state for app in opens.apps] == [gothreads.State.CLOSED]
+    opens.go_on.set()
+    wait_until(lambda: [app.state for app in opens.apps] == [gothreads.State.CLOSED] * 2)
 
 
 def test_who_has_asked_for_a_replacement_is_told_that_the_server_stops(nothing_left: None) -> None:
-    opening, go_on = threading.Event(), threading.Event()
-    opened_so_far: list[Served] = []
-
-    def open_app() -> Served:
-        if opened_so_far:
-            opening.set()
-            go_on.wait(PATIENCE)
-        opened_so_far.append(keeps())
-        return opened_so_far[-1]
+    opens = HeldOpens()
 
     async def conversation(apps: Apps, client: httpx.AsyncClient) -> None:
         asked = [asyncio.create_task(restart(client))]
-        await until(opening.is_set)
+        await until(opens.opening.is_set)
         asked.append(asyncio.create_task(restart(client)))  # for the replacement after it
         await until(lambda: apps.deployments[0].requests == 2)
         await asyncio.to_thread(apps.close)
         for reply in [await task for task in asked] + [await restart(client)]:
             assert (reply.status_code, reply.json()) == (503, {"error": "app: the server is stopping"})
-        assert len(opened_so_far) == 1
+        assert len(opens.apps) == 1
     try:
-        talk(open_app, conversation)
+        talk(opens, conversation)
     finally:
-        go_on.set()
-    wait_until(lambda: [app.state for app in opened_so_far] == [gothreads.State.CLOSED] * 2)
+        opens.go_on.set()
+    wait_until(lambda: [app.state for app in opens.apps] == [gothreads.State.CLOSED] * 2)
 
 
 def test_the_end_of_the_server_waits_for_nobody_who_has_asked_for_a_replacement(calls: Path, tmp_path: Path) -> None:
