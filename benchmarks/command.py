@@ -22,10 +22,11 @@ def check_calls_in_c(parser: argparse.ArgumentParser) -> None:
 
 def run(doc: str | None, measure: Callable[..., dict[str, Any]], show: Callable[[dict[str, Any], int], None],
         rounds: int = 7, document: tuple[str, Callable[[dict[str, Any]], str]] | None = None,
-        **numbers: int) -> int:
+        *, plot: Callable[[dict[str, Any], Path], None] | None = None, **numbers: int) -> int:
     """Measure for some rounds, then show the figures or print them as JSON. Returns the exit code.
 
     `document`: what --write puts into a document: the name of its place there, and what makes the text.
+    `plot`: what --plot draws, with matplotlib.
     `numbers`: further options, which `measure` takes by name, with their defaults.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,6 +37,8 @@ def run(doc: str | None, measure: Callable[..., dict[str, Any]], show: Callable[
     if document is not None:
         parser.add_argument("--write", type=Path, metavar="FILE",
                             help=f"put the table there, between <!-- {document[0]}: begin --> and end")
+    if plot is not None:
+        parser.add_argument("--plot", type=Path, metavar="FILE", help="a PNG file; needs pip install '.[plots]'")
     arguments = parser.parse_args()
     check_calls_in_c(parser)
     target = arguments.write if document is not None else None
@@ -46,6 +49,8 @@ def run(doc: str | None, measure: Callable[..., dict[str, Any]], show: Callable[
         json.dump(figures, sys.stdout, indent=2)
     else:
         show(figures, arguments.rounds)
+    if plot is not None and arguments.plot is not None:
+        plot(figures, arguments.plot)
     if document is not None and target is not None:
         put(target, document[0], document[1](figures))
     return 0

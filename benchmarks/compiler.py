@@ -17,7 +17,8 @@ from typing import Any
 
 from benchmarks.command import run
 from benchmarks.side_by_side import print_table, side_by_side
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.build.toolchain import find_go
 
 PACKAGE = "go/types"

@@ -21,7 +21,8 @@ from typing import Any
 
 from benchmarks.command import run
 from benchmarks.samples import relative
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.build.toolchain import find_go
 from gothreads.tools.compare.rounds import interleaved
 

@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import run
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.build.toolchain import find_go
 from gothreads.errors import GothreadsError
 from gothreads.tools.compare.figures import median_ratio

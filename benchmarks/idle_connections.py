@@ -25,7 +25,8 @@ import psutil
 
 from benchmarks.command import run
 from benchmarks.httpd import EXAMPLE, PATIENCE, free_address, request
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.build.toolchain import find_go
 
 ASK = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"

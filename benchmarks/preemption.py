@@ -15,7 +15,8 @@ from typing import Any
 
 import gothreads
 from benchmarks.command import run
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.tools.compare.figures import median_ratio
 from gothreads.tools.compare.rounds import interleaved
 

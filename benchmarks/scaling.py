@@ -22,7 +22,8 @@ from typing import Any
 import gothreads
 from benchmarks.command import run
 from benchmarks.samples import compared, medians
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.build.toolchain import Toolchain
 from gothreads.tools.compare.rounds import in_rounds
 

@@ -27,7 +27,8 @@ from typing import Any
 
 from benchmarks.command import run
 from benchmarks.httpd import CONNECTIONS, PATIENCE, WARM_UP, Load, NotServing, free_address, request, wrk
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.tools.compare.figures import median_ratio
 from gothreads.tools.compare.rounds import in_rounds
 

@@ -24,7 +24,8 @@ import psutil
 
 from benchmarks.command import run
 from benchmarks.samples import relative
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.build.toolchain import find_go
 from gothreads.tools.compare.rounds import interleaved
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gothreads.build.builder import go_environment
+from gothreads.build.go_command import go_environment
 from gothreads.build.overlay import write_overlay
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import CompileError

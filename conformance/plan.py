@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gothreads.build.builder import go_environment
+from gothreads.build.go_command import go_environment
 from gothreads.build.toolchain import Toolchain
 
 #: What CI runs for every supported Go.

@@ -2,13 +2,16 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -73,6 +76,17 @@ func init() {
 			in.Values[i] *= in.By
 		}
 		return in.Values, nil
+	})
+	guest.HandleStream("shout", func(_ context.Context, body io.Reader, answer *guest.StreamWriter) error {
+		answer.SetContentType("text/plain")
+		lines := bufio.NewScanner(body)
+		for lines.Scan() {
+			fmt.Fprintf(answer, "%s!\n", strings.ToUpper(lines.Text()))
+			if err := answer.Flush(); err != nil { // nobody wants more
+				return err
+			}
+		}
+		return lines.Err()
 	})
 	guest.HandleContext("patient", func(ctx context.Context, _ []byte) ([]byte, error) {
 		select {

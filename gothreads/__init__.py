@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     )
     from gothreads.launch import open
     from gothreads.mpool import ThreadStatistics
+    from gothreads.profiles.profile import Profile
+    from gothreads.remote.handle import Remote, RemoteFunction, remote
     from gothreads.runtime.app import App, Context
     from gothreads.runtime.inspector import Goroutine
     from gothreads.runtime.options import Limits
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
     from gothreads.shared_memory import SharedMemory
     from gothreads.supervise.app import Supervised, supervise
     from gothreads.supervise.restarts import Backoff, Restart, Supervision
-    from gothreads.typed.streams import Stream
+    from gothreads.typed.streams import ByteStream, Stream
     from gothreads.wasi.settings import Mount
     from gothreads.wasm.signature import Parameter, Signature
 
@@ -75,6 +77,8 @@ _MODULES = {
         "UnknownExport",
     "launch": "open",
     "mpool": "ThreadStatistics",
+    "remote.handle": "Remote RemoteFunction remote",
+    "profiles.profile": "Profile",
     "runtime.app": "App Context",
     "runtime.inspector": "Goroutine",
     "runtime.options": "Limits",
@@ -85,7 +89,7 @@ _MODULES = {
     "shared_memory": "SharedMemory",
     "supervise.app": "Supervised supervise",
     "supervise.restarts": "Backoff Restart Supervision",
-    "typed.streams": "Stream",
+    "typed.streams": "ByteStream Stream",
     "wasi.settings": "Mount",
     "wasm.signature": "Parameter Signature",
 }
@@ -124,6 +128,7 @@ __all__ = [
     "AsgiApp",
     "Backoff",
     "BuildError",
+    "ByteStream",
     "CallTimeout",
     "CallerStatistics",
     "CallersBusy",
@@ -151,7 +156,10 @@ __all__ = [
     "NotCallable",
     "Parameter",
     "PoolStatistics",
+    "Profile",
     "QueueFull",
+    "Remote",
+    "RemoteFunction",
     "Restart",
     "SharedMemory",
     "Signature",
@@ -167,5 +175,6 @@ __all__ = [
     "__version__",
     "asgi",
     "open",
+    "remote",
     "supervise",
 ]

@@ -47,11 +47,12 @@ class _Kind(NamedTuple):
 _HOUR, _DAY, _MINUTE = 3600.0, 86400.0, 60.0
 _KINDS = {"compiled": _Kind("machine code", _HOUR, _MINUTE),
           "modules": _Kind("finished WebAssembly modules", _HOUR, _MINUTE),
+          "remote": _Kind("modules that other machines have sent", _HOUR, _MINUTE),
           "linked": _Kind("programs that Go has linked", _HOUR, _MINUTE),
           "overlay": _Kind("edited files of Go", _DAY, _DAY),  # a build may read them for as long as it runs
           "compare": _Kind("programs of gothreads compare", _DAY, _MINUTE)}
 #: These go when the bound is exceeded. The others are small.
-_BOUNDED = ("compiled", "modules", "linked")
+_BOUNDED = ("compiled", "modules", "remote", "linked")
 _OTHER = "other"
 
 

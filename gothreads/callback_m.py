@@ -16,7 +16,14 @@ Invariants:
  3. A caller that is put back is at rest, unless the app has ended: a trap can leave Go in any state, for example with
     the scheduler's lock held. So the end of the app begins before the caller is put back, and a thread that takes such
     a caller from `_idle` also sees that the app has ended.
- 4. One thread at a time attaches or detaches (`_attaching`). Each attach is followed by an enter before the next one
+ 4. Who ends the app, and then counts the callers in use, sees every call that is in the module or will enter it: a
+    thread takes a caller first, and then looks whether the app has ended.
+      taker    T1 takes a caller from `_idle`   T2 reads whether the app has ended
+      end      E1 sets the cause                E2 counts the callers in use
+    If T2 does not see E1, T1 comes before E2. That needs more than this order in both threads, since a processor may
+    delay a store past a load: T1 and E2 are steps of `_idle`, which come one after the other, and what was written
+    before the earlier is read after the later. So E2 takes a copy; `len` would be a load only.
+ 5. One thread at a time attaches or detaches (`_attaching`). Each attach is followed by an enter before the next one
     begins: only an enter refills Go's list of extra Ms, and an attach on an empty list blocks. Detach runs on the g0
     stack of the M that it gives back, so a concurrent attach that took this M would run on the same stack.
 
@@ -182,9 +189,7 @@ class CallbackMCache:
             caller: CallbackM = self._idle.pop()
         except IndexError:
             return None
-        # Checked after the caller was taken: if the app has not ended by now, this caller counts as in use before
-        # anybody checks whether all callers have left.
-        if self._ended():
+        if self._ended():  # now that the caller counts as in use: invariant 4
             self._idle.append(caller)
             raise ffi.Trapped(ffi.Trap("the app has ended"))
         caller.since = time.monotonic()
@@ -285,12 +290,12 @@ class CallbackMCache:
     def in_use(self) -> int:
         """How many callers are held by threads or being made, and so may be in the module's code."""
         with self._condition:
-            return self._total - len(self._idle)
+            return self._total - len(self._idle.copy())
 
     def in_flight(self) -> dict[CallbackM, float]:
         """The callers that threads hold now, and since when, in seconds of the monotonic clock."""
         with self._condition:
-            idle = set(self._idle)
+            idle = set(self._idle.copy())  # a copy, since other threads take callers while a set is made
             return {caller: caller.since for caller in self._members if caller not in idle}
 
     def wake_all(self) -> None:
@@ -300,7 +305,7 @@ class CallbackMCache:
 
     def statistics(self) -> CallerStatistics:
         with self._condition:
-            idle = len(self._idle)
+            idle = len(self._idle.copy())
             calls = self._old_calls + sum(caller.calls for caller in self._members)
             return CallerStatistics(self._limit, self._total, idle, self._total - idle, self._idle.waiting, calls,
                                        self._attached, self._detached)

@@ -32,7 +32,8 @@ All can be pickled: their arguments are plain values, and match the constructor'
 from __future__ import annotations
 
 import functools
-import traceback
+import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -47,9 +48,15 @@ _Error = TypeVar("_Error", bound="GothreadsError")
 _OWN_FRAMES = ("gothreads.", "concurrent.futures.", "asyncio.", "threading.", "contextlib.")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+#: Code of the program's that gothreads has written. Its own panics (a second handler of the same name) are the
+#: caller's doing, wherever its files are.
+_GUEST, _GENERATED = "gothreads/guest/", "zz_gothreads_export.go"
 #: How many lines of a compiler's output a message includes; and how many characters of a module's names.
 _SHOWN = 20
 _SHOWN_NAMES = 2000
+#: Begins the error of a call that was made after the module had failed.
+_CAME_AFTER = ("this call was not made: the module had ended before it (open it again, or let gothreads.supervise do "
+               "that). Why it ended: ")
 #: What to do when all callers are in use.
 MORE_CALLERS = "Raise `callers` (--callers), or make fewer calls at once"
 
@@ -85,60 +92,109 @@ class ModuleError(GothreadsError):
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of the WebAssembly stack at a trap, innermost first. `offset`: bytes into the module; -1: unknown."""
+    """One frame of a stack. `file` and `line`: where in the Go program; "" and 0 if unknown.
+
+    `offset`: of a trap, bytes into the module; -1: unknown.
+    """
 
     function: str
-    offset: int
+    offset: int = -1
+    file: str = ""
+    line: int = 0
 
     def __str__(self) -> str:
+        if self.line:
+            return f"{self.function} ({self.file}:{self.line})"
         return self.function if self.offset < 0 else f"{self.function} (+{self.offset:#x})"
+
+    @property
+    def own(self) -> bool:
+        """Whether it is of the program itself: neither of Go's library, nor of gothreads."""
+        folder, _, file = self.file.rpartition("/")
+        # Of main.fail, or of main.(*T).fail; `panic` itself has no package.
+        package = self.function[:max(self.function.find(".", self.function.rfind("/") + 1), 0)]
+        of_go = package != "main" and f"/{folder}".endswith(f"/src/{package}")
+        return bool(self.line and package) and not (of_go or f"{package}/".startswith(_GUEST) or file == _GENERATED)
+
+    @property
+    def place(self) -> str:
+        """The file's name and the line, as "main.go:16"; "" if unknown."""
+        return f"{self.file.rpartition('/')[2]}:{self.line}" if self.line else ""
+
+
+class LazyFrames(Sequence[Frame]):
+    """Frames that are looked for when somebody asks for them: every caller gets the error before that."""
+
+    def __init__(self, find: Callable[[], tuple[Frame, ...]]) -> None:
+        self._find = find
+
+    @functools.cached_property
+    def _found(self) -> tuple[Frame, ...]:
+        return self._find()
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._found[place]
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (self._found,)
 
 
 class GuestError(GothreadsError):
     """The module failed. Every call in flight fails with this one error.
 
     `code`: the exit code that a process would have had. `stderr`: the last few KB that the module wrote to its standard
-    error (text). `frames`: of a trap.
+    error (text). `frames`: of a trap or a panic, innermost first. `place`: the first in the program's own code, as
+    "main.go:16"; or "".
     """
 
     #: Whether the module's standard error is this process's. Then `stderr` is there already: str() does not repeat it.
     printed = False
     #: What would prevent this, if that is known; the message contains it.
     hint: str | None = None
+    #: Whether this call was made after the module had failed: str() says so first.
+    came_after = False
 
     def __init__(self, message: str, code: int = 2, stderr: str = "", frames: Sequence[Frame] = ()) -> None:
-        super().__init__(message, code, stderr, tuple(frames))
-        self.message, self.code, self.stderr, self.frames = message, code, stderr, tuple(frames)
+        frames = frames if isinstance(frames, LazyFrames) else tuple(frames)
+        super().__init__(message, code, stderr, frames)
+        self.message, self.code, self.stderr, self._frames = message, code, stderr, frames
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        return tuple(self._frames)
+
+    @property
+    def place(self) -> str:
+        return next((frame.place for frame in self.frames if frame.own), "")
 
     @property
     def headline(self) -> str:
         """The message and where it comes from in the program's own files, on one line."""
-        return self.message
+        return f"{self.message}, at {self.place}" if self.place else self.message
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.headline!r}, code={self.code})"
 
     def __str__(self) -> str:
-        parts = [printable(self.headline)]
+        parts = [(_CAME_AFTER if self.came_after else "") + printable(self.headline)]
+        if self.frames:
+            kind = "Go" if any(frame.line for frame in self.frames) else "WebAssembly"
+            parts.append(f"{kind} frames, innermost first:\n" + _indent("\n".join(shown_frames(self.frames))))
         if self.stderr.strip() and not self.printed:
             parts.append("the module's last words on stderr:\n" + _indent(printable(self.stderr).rstrip()))
-        if self.frames:
-            parts.append("WebAssembly frames:\n" + _indent("\n".join(shown(str(frame)) for frame in self.frames[:20])))
         return "\n".join(parts)
 
 
 class GuestExit(GuestError):
-    """The module ended by os.Exit, or main returned (code 0)."""
+    """The module ended by os.Exit, or main returned (code 0). `asked`: a signal had asked the program to end."""
 
+    asked = False
 
 class GuestPanic(GuestExit):
-    """An unrecovered panic, or a fatal error of Go's runtime: exit code 2. `place`: where, as "main.go:16", or ""."""
-
-    place = ""
-
-    @property
-    def headline(self) -> str:
-        return f"{self.message}, at {self.place}" if self.place else self.message
+    """An unrecovered panic, or a fatal error of Go's runtime: exit code 2."""
 
 
 class GuestTrap(GuestError):
@@ -162,7 +218,11 @@ class HostFunctionError(GuestError):
     def __init__(self, message: str, code: int = 134, stderr: str = "", frames: Sequence[Frame] = (),
                  place: str = "") -> None:
         super().__init__(message, code, stderr, frames)
-        self.args, self.place = (*self.args, place), place
+        self.args, self._place = (*self.args, place), place
+
+    @property
+    def place(self) -> str:
+        return self._place
 
     @property
     def headline(self) -> str:
@@ -183,6 +243,9 @@ class GoError(HandlerError):
 
 class CallTimeout(GothreadsError, TimeoutError):
     """A call exceeded its caller's timeout. Whether it continues was the caller's choice (`on_timeout`)."""
+
+    #: What the program that calls may do instead; the message ends with it.
+    hint: str | None = None
 
 
 class MisuseError(GothreadsError):
@@ -244,30 +307,43 @@ def again(error: _Error) -> _Error:
     copy.__cause__ = error.__cause__
     if isinstance(error, GuestError) and isinstance(copy, GuestError):
         copy.printed, copy.hint = error.printed, error.hint
-    if isinstance(error, GuestPanic) and isinstance(copy, GuestPanic):
-        copy.place = error.place
     return copy
 
 
-def drop_frames(error: GothreadsError) -> None:
-    """Remove the frames that an error has come through, if all are gothreads' own: they say nothing to users.
+def drop_frames(error: BaseException) -> None:
+    """Remove the frames of gothreads that an error has come through, up to the program's own. Users need not see them.
 
-    For what users call, in `except`, before a bare `raise`. The traceback of a bug stays, and one that leads through
-    the program's functions.
+    For what users call, in `except`, before a bare `raise`. The traceback of a bug stays: of an error that is not meant
+    for users and begins in gothreads.
     """
-    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-    if not isinstance(error, InternalError) and all(
-            f"{frame.f_globals.get('__name__')}.".startswith(_OWN_FRAMES) for frame in frames):
-        error.__traceback__ = None
+    rest = error.__traceback__
+    while rest is not None and f"{rest.tb_frame.f_globals.get('__name__')}.".startswith(_OWN_FRAMES):
+        rest = rest.tb_next
+    meant = isinstance(error, (GothreadsError, KeyboardInterrupt)) and not isinstance(error, InternalError)
+    if meant or rest is not None:
+        error.__traceback__ = rest
 
 
 def hides_frames(function: _Function) -> _Function:
-    """Make a function that users call raise its errors without frames. Those that must be fast do so themselves."""
+    """Make a function that users call, or a coroutine function, raise its errors without frames of gothreads.
+
+    Those that must be fast do so themselves.
+    """
+    if inspect.iscoroutinefunction(function):
+        @functools.wraps(function)
+        async def hiding_async(*args: Any, **named: Any) -> Any:
+            try:
+                return await function(*args, **named)
+            except BaseException as error:
+                drop_frames(error)
+                raise
+        return cast("_Function", hiding_async)
+
     @functools.wraps(function)
     def hiding(*args: Any, **named: Any) -> Any:
         try:
             return function(*args, **named)
-        except GothreadsError as error:
+        except BaseException as error:  # the program's functions, which Go has called, may have raised it
             drop_frames(error)
             raise
     return cast("_Function", hiding)
@@ -284,6 +360,16 @@ def listed(names: Sequence[str]) -> str:
     """A module's names for use in one line; a long list is cut."""
     text = ", ".join(map(shown, names))
     return text if len(text) <= _SHOWN_NAMES else f"{text[:_SHOWN_NAMES]}… ({len(names):,} in all)"
+
+
+def shown_frames(frames: Sequence[Frame]) -> list[str]:
+    """Frames as lines of text, not too many. Where some are of the program itself, the others are only counted."""
+    some_own = any(frame.own for frame in frames)
+    lines: list[str] = []
+    for hidden, group in itertools.groupby(frames, lambda frame: some_own and not frame.own):
+        these = list(group)
+        lines += [f"… {len(these)} of Go's library or runtime"] if hidden else [shown(str(frame)) for frame in these]
+    return lines[:_SHOWN]
 
 
 def _indent(text: str) -> str:

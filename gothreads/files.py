@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import logging
 import os
 import pwd
 import resource
 import secrets
 import stat
+import struct
 import time
 import zlib
 from collections.abc import Iterator
@@ -59,6 +61,14 @@ def cache_folder() -> Path:
                              f"code that is run, so only its owner may: chmod go-w {folder}; or set GOTHREADS_CACHE to "
                              "another folder")
     return folder
+
+
+def cache_key(*parts: str | bytes) -> str:
+    """The name in the cache of what is made of these parts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part.encode() if isinstance(part, str) else part).digest())
+    return digest.hexdigest()[:32]
 
 
 #: How to fix what the system reports about a disk.
@@ -231,6 +241,8 @@ def _open_kept(path: Path, owned: contextlib.ExitStack) -> BinaryIO | None:
         log.warning("%s in the cache cannot be read: %s", path.name, reason(error))
         return None
     _warn_damaged(path)
+    with contextlib.suppress(OSError):  # told once: who makes it looks again
+        path.unlink()
     return None
 
 
@@ -261,6 +273,41 @@ def _checksum(file: BinaryIO) -> bytes:
 
 def _checksum_line(size: int, checksum: int) -> bytes:
     return f"{size} {checksum:08x}\n".encode()
+
+
+@contextlib.contextmanager
+def making(path: Path, waiting: AbstractContextManager[object] | None = None) -> Iterator[None]:
+    """Context of whoever makes a file in the cache that it has not found there: one thread at a time makes it, of all
+    processes. waiting: entered only while another one does.
+
+    Invariant: a file is made only by a thread that holds its lock and has not found it since it got that.
+
+        first   looks: none │ locks │ looks: none │ makes it, keeps it │ unlocks
+        second         looks: none │ waits ·····························│ locks │ looks: finds it
+
+    So look before, as most find it, and look again in here. The lock is a byte of the folder's file "lock", which the
+    name chooses: no file is left behind for each, and two names that share a byte only wait for each other. The lock
+    belongs to the open file (OFD), so threads exclude each other, too; and it ends with the process. If there can be
+    none, as in a folder that is read-only, several may make the file.
+    """
+    place = zlib.crc32(path.name.encode())
+
+    def flock(kind: int) -> bytes:  # struct flock of Linux, on 64 bits
+        return struct.pack("hhqqi4x", kind, os.SEEK_SET, place, 1, 0)
+    with contextlib.ExitStack() as opened:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = opened.enter_context((path.parent / "lock").open("ab"))
+            try:
+                fcntl.fcntl(file, fcntl.F_OFD_SETLK, flock(fcntl.F_WRLCK))
+            except BlockingIOError:
+                with waiting or contextlib.nullcontext():
+                    fcntl.fcntl(file, fcntl.F_OFD_SETLKW, flock(fcntl.F_WRLCK))
+        except OSError as error:
+            log.info("%s is made without a lock: %s", path.name, reason(error))
+        else:  # a child of a fork may have the open file, too
+            opened.callback(fcntl.fcntl, file, fcntl.F_OFD_SETLK, flock(fcntl.F_UNLCK))
+        yield
 
 
 @contextlib.contextmanager

@@ -22,9 +22,9 @@ from gothreads.runtime.module_file import LoadedModule, load, load_content
 from gothreads.runtime.module_source import Content, ModuleSource, source_of
 from gothreads.runtime.options import LoadedOptions, OpenOptions, PathLike, available_processors, resolve
 from gothreads.runtime.pickling import PickledOptions
-from gothreads.runtime.process import check_not_forked
+from gothreads.runtime.process import check_not_forked, use
 from gothreads.text import cut
-from gothreads.wasm.metadata import THREADED
+from gothreads.wasm.metadata import SINGLE, THREADED
 
 __all__ = ["LoadedOptions", "OpenOptions", "PathLike", "available_processors", "check_exists", "find", "find_for",
            "make", "open", "open_loaded", "started"]
@@ -59,7 +59,7 @@ def open(path: ModuleSource, **options: Unpack[OpenOptions]) -> App:
     complete("open()", OpenOptions, options)  # wrong options are refused before anything is built
     source = source_of(path)
     app = open_loaded(find_for(source, options), **options)
-    app.configuration = PickledOptions.of("open", source, options)
+    app.configuration = PickledOptions.of("gothreads.open", source, options)
     return app
 
 
@@ -67,12 +67,18 @@ def find_for(source: PathLike | Content, options: OpenOptions) -> LoadedModule:
     """Load the module that is opened with these options, which were checked."""
     with watching(options.get("progress")):
         return find(source, model=options.get("model"), go=options.get("go"), trust=options.get("trust", False),
-                    optimize=options.get("optimize", False))
+                    optimize=options.get("optimize", False), simulate=options.get("simulate") is not None)
 
 
 def find(source: PathLike | Content, *, model: str | None = None, buildmode: str | None = None,
-         go: PathLike | None = None, trust: Trust = False, optimize: bool = False) -> LoadedModule:
-    """Load a module: a file, its content, or a package (also by import path), which is built for the model and mode."""
+         go: PathLike | None = None, trust: Trust = False, optimize: bool = False,
+         simulate: bool = False) -> LoadedModule:
+    """Load a module: a file, its content, or a package (also by import path), which is built for the model and mode.
+
+    simulate: build a package for that, as a program.
+    """
+    if simulate and model not in (None, SINGLE):
+        raise MisuseError(f"simulate= (--simulate) runs stock Go on one thread, not the model {cut(model)}")
     if model is not None and (not isinstance(model, str) or model not in MODELS):
         raise MisuseError(f"there is no model {cut(model)}; there are: {', '.join(MODELS)}")
     wanted = MODELS[model] if model is not None else None
@@ -82,10 +88,11 @@ def find(source: PathLike | Content, *, model: str | None = None, buildmode: str
     place = Path(source)
     if os.path.isfile(place) and place.suffix != ".go":
         return _fitting(load(place, trust), place, wanted, optimize=optimize)
-    from gothreads.build.builder import Request, build  # takes 20 ms, and files need none of it
-    build_model = THREADED if wanted is None else wanted.build_model
-    built = build(Request(str(source), model=build_model, buildmode=buildmode, go=None if go is None
-                          else os.fspath(go), optimize=optimize))
+    from gothreads.build.builder import build  # takes 20 ms, and files need none of it
+    from gothreads.build.request import Request
+    build_model = SINGLE if simulate else THREADED if wanted is None else wanted.build_model
+    built = build(Request(str(source), model=build_model, buildmode="exe" if simulate else buildmode,
+                          go=None if go is None else os.fspath(go), optimize=optimize, simulate=simulate))
     return replace(load(built.path, trust=True), name=place.resolve().name)
 
 
@@ -137,6 +144,7 @@ def make(loaded: LoadedModule, **options: Unpack[LoadedOptions]) -> App:
     resolved = resolve(loaded, options)
     chosen = MODELS[model or loaded.model]
     kind = chosen.foreign_app or chosen.app if loaded.foreign else chosen.app
+    use()
     with _refusals_told(loaded), watching(options.get("progress")):
         return kind(loaded, resolved)
 

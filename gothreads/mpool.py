@@ -20,6 +20,7 @@ from typing import Generic, Protocol, TypeVar
 from gothreads.bridge.instances import Instance, Instances
 from gothreads.engine import ffi
 from gothreads.engine.stack import big_stack, in_module
+from gothreads.engine.thread_names import name_thread
 from gothreads.errors import GothreadsError
 
 Job = TypeVar("Job")
@@ -107,7 +108,7 @@ class MPool(Generic[Job]):
             number = self._started
         try:
             with big_stack(self._stack):
-                threading.Thread(target=self._run, args=(job,), name=f"gothreads-m{number}", daemon=True).start()
+                threading.Thread(target=self._run, args=(job, number), name=f"gothreads-m{number}", daemon=True).start()
         except (RuntimeError, MemoryError):
             self._left()
             return False
@@ -124,7 +125,7 @@ class MPool(Generic[Job]):
             self._peak = max(self._peak, self._active)
         try:
             with big_stack(self._stack):
-                threading.Thread(target=self._guarded, args=(first,), name="gothreads-m0", daemon=True).start()
+                threading.Thread(target=self._run_first, args=(first,), name="gothreads-m0", daemon=True).start()
         except (RuntimeError, MemoryError) as error:
             self._left()
             raise GothreadsError(f"cannot start a thread for the module: {error}") from None
@@ -147,7 +148,12 @@ class MPool(Generic[Job]):
         for _ in range(idle):
             self._jobs.put(None)
 
-    def _run(self, job: Job | None) -> None:
+    def _run_first(self, first: Callable[[], None]) -> None:
+        name_thread("go-m0")
+        self._guarded(first)
+
+    def _run(self, job: Job | None, number: int) -> None:
+        name_thread(f"go-m{number}")
         runner = self._runner()
         while job is not None:
             if not self._guarded(functools.partial(runner.run, job)):

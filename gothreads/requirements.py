@@ -58,14 +58,16 @@ class Tested:
 
 #: Calls use its _ffi and _bindings (engine/ffi.py, csrc); wasm/passes/threads.py is tuned to the code it generates.
 WASMTIME = Tested("wasmtime", "50", "51")
-#: serve/ extends its h11 protocol and its server.
+#: serve/ extends its protocols for h11 and wsproto, and its server.
 UVICORN = Tested("uvicorn", "0.54", "0.55")
 
-#: The extras that have commands: the modules that each needs.
-EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11", "prometheus_client", "watchfiles"),
+#: The extras that have commands, or modules of their own: the modules that each needs.
+EXTRAS = {"serve": ("uvicorn", "starlette", "jinja2", "h11", "wsproto", "prometheus_client", "watchfiles"),
           "compare": ("rich", "jinja2", "matplotlib", "psutil"),
           "stress": ("rich", "psutil"),
-          "completion": ("shtab",)}
+          "completion": ("shtab",),
+          "dask": ("distributed",),
+          "ray": ("ray", "fsspec", "cloudpickle")}
 #: What `gothreads.asgi` needs of the extra `serve`. It runs under any server.
 _ASGI = ("starlette", "jinja2", "prometheus_client")
 

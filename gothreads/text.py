@@ -61,16 +61,18 @@ def printable(text: str) -> str:
     return _COMMANDS.sub(lambda found: repr(found[0])[1:-1], text.replace("\r\n", "\n"))
 
 
-def closest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The one of these names that was probably meant. None: none is as like it as `cutoff`, from 0 to 1.
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The one of these names that was probably meant. None: none is like it.
 
+    Capital letters may be Go's: AddAll is add_all in Python.
     Comparing takes long for long names, and a module may have as many as it likes: only so many are looked at.
     """
     if len(name) > _LONGEST_COMPARED:
         return None
     import difflib  # only for errors
-    short = (other for other in known if len(other) <= _LONGEST_COMPARED)
-    found = difflib.get_close_matches(name, islice(short, _MOST_COMPARED), n=1, cutoff=cutoff)
+    short = list(islice((other for other in known if len(other) <= _LONGEST_COMPARED), _MOST_COMPARED))
+    found = [close for written in dict.fromkeys((name, name.lower()))
+             for close in difflib.get_close_matches(written, short, n=1)]
     return found[0] if found else None
 
 

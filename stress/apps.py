@@ -27,7 +27,8 @@ from typing import Any
 import psutil
 
 import gothreads
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.tools.stress.leftovers import threads_left
 
 MODULES = Path(__file__).parent.parent / "tests" / "modules"

@@ -291,7 +291,7 @@ class Settings(Part[Opening]):
     name = "settings"
     _OPTIONS = ("args", "env", "procs", "callers", "callers_timeout", "limits", "stdin", "stall_timeout", "on_stall",
                 "listen",
-                "allow_net", "host", "handlers", "imports", "event_queue", "instances", "model")
+                "allow_net", "host", "handlers", "imports", "event_queue", "instances", "model", "simulate")
 
     def __enter__(self) -> Settings:
         self._module = built("calls", model="single")

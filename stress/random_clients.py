@@ -17,7 +17,8 @@ from typing import Any
 
 import gothreads
 from gothreads import errors
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.tools.stress.scenario_context import goroutine_stacks, python_stacks
 from stress.call_ledger import AuditError, CallLedger, answer, check_answer
 

@@ -15,7 +15,8 @@ from unittest import mock
 
 import wasmtime
 
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.wasm import abi
 from gothreads.wasm.binary import ExportEntry, FuncType, Import, Kind, MemoryLimits, Module, Section
 from gothreads.wasm.leb import name, sleb, uleb, vector

@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 
 FAULTS = Path(__file__).parent.parent / "tests" / "modules" / "faults"
 #: How long an app may take to end, in seconds.

@@ -95,10 +95,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         session.config.pluginmanager.register(Alone(Path(worker["shared"])))
     elif not session.config.option.collectonly:
         terminal: Any = session.config.pluginmanager.get_plugin("terminalreporter")
-        named = (Path(session.config.invocation_params.dir, argument.partition("::")[0])
-                 for argument in session.config.args)
-        prepare([place for place in named if place.exists()], terminal.write_line,
-                long=session.config.option.markexpr != "not long")
+        named = [Path(session.config.invocation_params.dir, argument.partition("::")[0])
+                 for argument in session.config.args]
+        if missing := [str(place) for place in named if not place.exists()]:  # pytest-xdist does not say it
+            raise pytest.UsageError(f"there is no {', '.join(missing)}")
+        prepare(named, terminal.write_line, long=session.config.option.markexpr != "not long")
 
 
 def pytest_collection_finish() -> None:
@@ -181,21 +182,26 @@ def assert_linear(make: Callable[[int], Any], run: Callable[[Any], object], begi
                   most: int = 16_000) -> None:
     """Fail unless the CPU time of `run(make(n))` grows linearly with n.
 
-    Four times n may take up to eight times as long; a quadratic algorithm takes sixteen times. n is doubled from
-    `begin` until a run takes 5 ms, so that fixed costs do not matter, but not beyond `most`, at which a quadratic
-    algorithm takes much longer than that. The shortest of a few runs counts, as other threads and processes can only
-    add time.
+    Sixteen times n may take up to 64 times as long, for what no longer fits into the processor's caches; a quadratic
+    algorithm takes 256 times as long. n is doubled from `begin` until a run takes 5 ms, so that fixed costs do not
+    matter, but not beyond `most`, at which a quadratic algorithm takes much longer than that. The shortest of a few
+    runs counts, as other threads and processes can only add time. Nor does the collection of garbage count, which looks
+    at what earlier tests have left too.
     """
     def least(size: int, runs: int) -> float:
         times = []
         for _ in range(runs):
             given = make(size)
-            started = time.thread_time()
-            run(given)
-            times.append(time.thread_time() - started)
+            gc.disable()
+            try:
+                started = time.thread_time()
+                run(given)
+                times.append(time.thread_time() - started)
+            finally:
+                gc.enable()
         return min(times)
     size = begin
     while (once := least(size, 2)) < 0.005 and size < most:
         size *= 2
-    once, four = max(once, 0.001), least(4 * size, 3)
-    assert four < 8 * once, f"{size:,} take {once:.4f} s, four times as many {four / once:.1f} times that"
+    once, many = max(once, 0.001), least(16 * size, 3)
+    assert many < 64 * once, f"{size:,} take {once:.4f} s, sixteen times as many {many / once:.1f} times that"

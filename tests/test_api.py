@@ -15,15 +15,15 @@ import gothreads
 from gothreads import errors
 
 PUBLIC = [
-    "App", "AppClosed", "AppForked", "AppStatistics", "ArgumentError", "AsgiApp", "Backoff", "BuildError", "CallTimeout",
+    "App", "AppClosed", "AppForked", "AppStatistics", "ArgumentError", "AsgiApp", "Backoff", "BuildError", "ByteStream", "CallTimeout",
     "CallerStatistics", "CallersBusy", "CompileError", "Context",
     "Frame", "GoError", "GoStatistics", "Goroutine", "GothreadsError", "GuestError", "GuestExit", "GuestPanic", "GuestTrap",
     "HandlerError", "Host",
     "HostFunctionError", "InternalError", "LimitExceeded", "Limits", "MemoryAccessError", "MisuseError", "ModuleError",
     "Mount", "NotCallable",
-    "Parameter", "PoolStatistics", "QueueFull", "Restart", "SharedMemory", "Signature", "Stall", "Stalled", "State", "Stream", "Supervised",
+    "Parameter", "PoolStatistics", "Profile", "QueueFull", "Remote", "RemoteFunction", "Restart", "SharedMemory", "Signature", "Stall", "Stalled", "State", "Stream", "Supervised",
     "Supervision", "ThreadStatistics", "ToolchainError",
-    "UnknownExport", "__version__", "asgi", "open", "supervise",
+    "UnknownExport", "__version__", "asgi", "open", "remote", "supervise",
 ]
 
 

@@ -18,9 +18,9 @@ from tests.support.modules import ROOT
 
 PACKAGE = Path(gothreads.__file__).parent
 #: From the lowest to the highest, as in docs/ARCHITECTURE.md.
-ROOMS = ("requirements", "version", "text", "errors", "files", "cache", "output", "wasm", "build",
+ROOMS = ("requirements", "version", "text", "errors", "files", "cache", "output", "wasm", "profiles", "build",
          "engine", "sync", "shared_memory",
-         "wasi", "bridge", "mpool", "callback_m", "typed", "runtime", "launch", "packages", "supervise", "serve", "tools", "cli")
+         "wasi", "bridge", "mpool", "callback_m", "typed", "runtime", "launch", "remote", "packages", "supervise", "serve", "dask", "ray", "tools", "cli")
 #: The public names, and `python -m gothreads`: they import from all rooms.
 FACADES = ("gothreads", "gothreads.__main__")
 #: Rooms that use gothreads as its users do.

@@ -158,9 +158,9 @@ def test_the_command_shows_the_size_and_the_kinds(folder: Path, monkeypatch: Pat
     (folder / "tests" / "x").write_bytes(bytes(500_000))
     code, out, _ = command("cache")
     assert code == 0
-    assert f"{folder}: 2.5 MB, of which 2.0 MB are in the limit of 5,368.7 MB (GOTHREADS_CACHE_LIMIT)" in out
-    assert "2.0 MB  compiled: machine code, in the limit" in out
-    assert "0.5 MB  other: gothreads' own tools, and what it does not know; they stay" in out
+    assert f"{folder}: 2.384 MiB, of which 1.907 MiB are in the limit of 5 GiB (GOTHREADS_CACHE_LIMIT)" in out
+    assert "1.907 MiB  compiled: machine code, in the limit" in out
+    assert "488.3 KiB  other: gothreads' own tools, and what it does not know; they stay" in out
     assert "modules" not in out
     assert "over the limit" not in out
     monkeypatch.setenv(cache.LIMIT, "1M")
@@ -179,4 +179,4 @@ def test_the_command_empties_the_cache(folder: Path) -> None:
     assert about["folder"] == str(folder)
     assert about["kinds"]["compiled"] == 0
     assert (old.exists(), is_kept(recent), orphan.exists()) == (False, True, False)
-    assert "removed 0.0 MB" in command("cache", "--clean")[2]
+    assert "removed 0 bytes" in command("cache", "--clean")[2]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gothreads import errors
-from gothreads.errors import Frame, GothreadsError, GuestError, UnknownExport, again, unknown
+from gothreads.errors import Frame, GothreadsError, GuestError, UnknownExport, again, shown_frames, unknown
 
 CLASSES = sorted((c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, BaseException)),
                  key=lambda c: c.__name__)
@@ -50,8 +50,8 @@ def test_an_error_that_was_pickled_or_copied_says_and_holds_the_same(kind: type[
 
 
 def test_the_repr_of_a_modules_failure_is_one_line_with_its_place() -> None:
-    panic = errors.GuestPanic("panic: x", 2, "panic: x\n\ngoroutine 1 [running]:\n" * 100)
-    panic.place = "main.go:16"
+    frames = [Frame("panic", -1, "/go/src/runtime/panic.go", 770), Frame("main.fail", -1, "/app/main.go", 16)]
+    panic = errors.GuestPanic("panic: x", 2, "panic: x\n\ngoroutine 1 [running]:\n" * 100, frames)
     assert repr(panic) == "GuestPanic('panic: x, at main.go:16', code=2)"
     assert repr(errors.LimitExceeded("too long", 124)) == "LimitExceeded('too long', code=124)"
 
@@ -89,12 +89,12 @@ def test_a_guest_error_says_the_last_words_and_the_frames() -> None:
     error = GuestError("the module trapped: unreachable", 134, "line one\nline two\n", frames)
     assert str(error) == (
         "the module trapped: unreachable\n"
+        "WebAssembly frames, innermost first:\n"
+        "    main.boom (+0x1a2b)\n"
+        "    main.main (+0x10)\n"
         "the module's last words on stderr:\n"
         "    line one\n"
-        "    line two\n"
-        "WebAssembly frames:\n"
-        "    main.boom (+0x1a2b)\n"
-        "    main.main (+0x10)")
+        "    line two")
     assert (error.code, error.stderr, error.frames) == (134, "line one\nline two\n", tuple(frames))
 
 
@@ -102,7 +102,7 @@ def test_a_guest_error_does_not_repeat_what_the_module_has_printed() -> None:
     error = GuestError("the module has ended: panic: x", 2, "panic: x\n", [Frame("main.main", 0x10)])
     error.printed = True
     for one in (error, again(error), pickle.loads(pickle.dumps(error))):
-        assert str(one) == "the module has ended: panic: x\nWebAssembly frames:\n    main.main (+0x10)"
+        assert str(one) == "the module has ended: panic: x\nWebAssembly frames, innermost first:\n    main.main (+0x10)"
         assert one.stderr == "panic: x\n"
 
 
@@ -125,6 +125,17 @@ def fail(future):
     future.set_exception(kind("it failed"))
     error = names["fail"](future)
     assert (error.__traceback__ is not None) == left
+
+
+def test_frames_of_the_library_and_the_runtime_are_counted() -> None:
+    library = Frame("strings.Repeat", -1, "/go/src/strings/strings.go", 9)
+    own = Frame("example.com/x.(*T).f", -1, "/home/me/x/t.go", 3)
+    generated = Frame("main.init.0.func1", -1, "/app/zz_gothreads_export.go", 9)
+    plumbing = Frame("wasm_pc_f_loop", 7)
+    assert shown_frames([library, library, own, own, generated, plumbing]) == [
+        "… 2 of Go's library or runtime", str(own), str(own), "… 2 of Go's library or runtime"]
+    assert shown_frames([library, plumbing]) == ["strings.Repeat (/go/src/strings/strings.go:9)", "wasm_pc_f_loop (+0x7)"]
+    assert shown_frames([]) == []
 
 
 def test_a_guest_error_without_words_or_frames_is_its_message() -> None:

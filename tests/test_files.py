@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pwd
 import stat
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gothreads.errors import GothreadsError
-from gothreads.files import cache_folder, keep, keep_exactly, locked, reason, write_atomically
-from tests.support.waiting import together
+from gothreads.files import cache_folder, is_kept, keep, keep_exactly, locked, making, reason, write_atomically
+from tests.support.waiting import PATIENCE, together
 
 
 def test_a_file_is_written_whole_and_replaced_whole(tmp_path: Path) -> None:
@@ -181,3 +184,58 @@ def test_a_cache_that_cannot_be_made_says_what_to_set(tmp_path: Path, monkeypatc
     monkeypatch.setenv("GOTHREADS_CACHE", os.fspath(tmp_path / "file" / "cache"))
     with pytest.raises(GothreadsError, match=r"cannot make the cache folder .*Set GOTHREADS_CACHE"):
         cache_folder()
+
+
+MAKE = """if True:
+    import sys, threading
+    from pathlib import Path
+    from gothreads.files import is_kept, keep, making
+    path, made = Path(sys.argv[1]), Path(sys.argv[2])
+    def make():
+        if is_kept(path):
+            return
+        with making(path):
+            if not is_kept(path):
+                with made.open("a") as file:
+                    file.write("made\\n")
+                keep(path, b"x" * 100_000)
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+"""
+
+
+def test_of_several_threads_and_processes_one_makes_a_file(tmp_path: Path) -> None:
+    path, made = tmp_path / "compiled" / "file", tmp_path / "made"
+    makers = [subprocess.Popen([sys.executable, "-c", MAKE, path, made]) for _ in range(3)]
+    assert [maker.wait() for maker in makers] == [0, 0, 0]
+    assert made.read_text() == "made\n"
+    assert is_kept(path)
+    assert sorted(each.name for each in path.parent.iterdir()) == ["file", "file.crc", "lock"]
+
+
+def test_whoever_waits_for_a_maker_says_so_and_others_go_on(tmp_path: Path) -> None:
+    path, waits, goes_on = tmp_path / "file", threading.Event(), threading.Event()
+
+    @contextlib.contextmanager
+    def waiting() -> Iterator[None]:
+        waits.set()
+        yield
+
+    def second() -> None:
+        with making(path, waiting()):
+            goes_on.set()
+    with making(path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waits.wait(PATIENCE)
+        with making(tmp_path / "another"):
+            assert not goes_on.is_set()
+    thread.join(PATIENCE)
+    assert goes_on.is_set()
+
+
+def test_where_there_can_be_no_lock_a_file_is_made_nevertheless(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with making(tmp_path / "file" / "below" / "name"):
+        pass

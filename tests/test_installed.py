@@ -123,3 +123,11 @@ gothreads_command.run()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_a_command_looks_for_garbage_but_not_among_what_its_imports_have_made() -> None:
+    program = ("import gc, gothreads.cli.main as main\n"
+               "main.run = lambda: print(gc.isenabled(), gc.get_freeze_count() > 10_000)\n"
+               "import gothreads_command\ngothreads_command.run()\n")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"

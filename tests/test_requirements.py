@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -66,7 +67,7 @@ def test_pip_is_told_the_same_versions() -> None:
     assert PROJECT["dependencies"] == [str(WASMTIME), "msgspec>=0.20"]
     assert str(UVICORN) in optional["serve"]
     for extra, modules in EXTRAS.items():
-        packages = [requirement.partition(">")[0].replace("-", "_") for requirement in optional[extra]
+        packages = [re.split(r"[\[>]", requirement)[0].replace("-", "_") for requirement in optional[extra]
                     if not requirement.startswith("gothreads[")]
         assert sorted(packages) == sorted(modules)
     assert PROJECT["scripts"] == {"gothreads": "gothreads_command:run"}
@@ -148,7 +149,7 @@ def test_an_asgi_application_without_the_extra_names_it(bare: Path) -> None:
 
 
 def test_a_uvicorn_of_another_version_is_refused_when_older_and_told_when_newer(bare: Path) -> None:
-    for package in ("starlette", "jinja2", "h11", "uvicorn", "prometheus_client", "watchfiles", "anyio", "idna", "click", "markupsafe",
+    for package in ("starlette", "jinja2", "h11", "wsproto", "uvicorn", "prometheus_client", "watchfiles", "anyio", "idna", "click", "markupsafe",
                     "typing_extensions"):
         spec = importlib.util.find_spec(package)
         assert spec is not None

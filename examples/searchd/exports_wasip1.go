@@ -27,3 +27,10 @@ func generation() int64 {
 func occurrences(word string) int64 {
 	return int64(library.occurrences(word))
 }
+
+// search is the handler of that name, as a function of Python.
+//
+//gothreads:export
+func search(query string, limit int) (reply, error) {
+	return library.reply(request{query, limit})
+}

@@ -26,13 +26,29 @@ const defaultLimit = 10
 
 // answer is the search handler.
 func (ix *index) answer(payload []byte) ([]byte, error) {
-	start := time.Now()
-	words, limit, err := parse(payload)
+	q := request{Limit: defaultLimit}
+	if err := json.Unmarshal(payload, &q); err != nil {
+		return nil, fmt.Errorf(`the request must be like {"query": "two words", "limit": 10}: %w`, err)
+	}
+	r, err := ix.reply(q)
 	if err != nil {
 		return nil, err
 	}
+	return json.Marshal(r)
+}
+
+// reply searches, and shows the best hits.
+func (ix *index) reply(q request) (reply, error) {
+	start := time.Now()
+	words := distinct(q.Query)
+	if len(words) == 0 {
+		return reply{}, errors.New("query has no words: it needs letters, digits or underscores")
+	}
+	if q.Limit < 0 {
+		return reply{}, fmt.Errorf("limit is %d: it cannot be negative", q.Limit)
+	}
 	f := ix.search(words)
-	hits := make([]hit, min(limit, len(f.matches)))
+	hits := make([]hit, min(q.Limit, len(f.matches)))
 	for i := range hits {
 		hits[i] = ix.show(f.matches[i], words)
 	}
@@ -46,20 +62,5 @@ func (ix *index) answer(payload []byte) ([]byte, error) {
 	if !f.complete {
 		r.Note = fmt.Sprintf("still indexing, %d files so far", f.documents)
 	}
-	return json.Marshal(r)
-}
-
-// parse decodes a request into the words to search for and the number of hits to show.
-func parse(payload []byte) (words []string, limit int, err error) {
-	q := request{Limit: defaultLimit}
-	if err := json.Unmarshal(payload, &q); err != nil {
-		return nil, 0, fmt.Errorf(`the request must be like {"query": "two words", "limit": 10}: %w`, err)
-	}
-	if words = distinct(q.Query); len(words) == 0 {
-		return nil, 0, errors.New("query has no words: it needs letters, digits or underscores")
-	}
-	if q.Limit < 0 {
-		return nil, 0, fmt.Errorf("limit is %d: it cannot be negative", q.Limit)
-	}
-	return words, q.Limit, nil
+	return r, nil
 }

@@ -6,16 +6,20 @@ The rules of ownership are in gothreads/build/goroot/gothreads/guest/slot/slot.g
 from __future__ import annotations
 
 import array
+import math
 import struct
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Protocol
 
+from gothreads.bridge import tracing
 from gothreads.engine import ffi
 from gothreads.engine.callers import Slot
 from gothreads.engine.extension import shared
 from gothreads.errors import ArgumentError, HandlerError, MemoryAccessError, ModuleError, unknown
+from gothreads.wasm.abi import TIME_LEFT, TRACED_REQUEST
 
 #: Replies above this size are freed at once, not at the slot's next use. Bytes.
 KEEP = shared("KEEP", 64 << 10)
@@ -85,7 +89,12 @@ Reply = bytes | PartsReply
 
 
 class Refused(HandlerError):
-    """A typed function refused an argument; `reply` says why (typed/values.py)."""
+    """A typed function refused an argument; `reply` says why (typed/values.py).
+
+    seen_as: the name of the exception that the caller sees.
+    """
+
+    seen_as = "ArgumentError"
 
     def __init__(self, reply: bytes) -> None:
         super().__init__(reply)
@@ -95,10 +104,14 @@ class Refused(HandlerError):
 class Failed(Refused):
     """A typed function returned an error."""
 
+    seen_as = "GoError"
+
 
 _header = struct.Struct("<III")
 #: Of a reply with parts: how many there are; and of each, its kind, address and length.
 _u32, _place = struct.Struct("<I"), struct.Struct("<III")
+#: The most time left for a request that Go is told, in nanoseconds: a hundred years.
+_MOST_LEFT = 3_153_600_000_000_000_000
 shared("REQUEST_OK", int(RequestStatus.OK))
 shared("REPLY_HEADER_SIZE", _header.size)
 
@@ -127,6 +140,8 @@ class Buffers(Slot):
     """One caller's slot, opened at its first use. Used by one thread at a time, except for `cancel`.
 
     function: looks up an export of the caller's instance: function(name, params, result).
+    deadline: when the next request will be given up, by time.monotonic, for its context in Go, which ends then, and not
+        before. Only where the module takes deadlines.
 
     All methods that call the module raise ffi.Trapped when it traps.
     """
@@ -135,6 +150,7 @@ class Buffers(Slot):
                  cancel: Cancel | None = None) -> None:
         super().__init__()
         self.function, self.memory, self._cancel = function, memory, cancel
+        self.deadline: float | None = None
 
     def put(self, *pieces: bytes | memoryview, where: str = "gothreads_buffer") -> int:
         """Copy bytes into the module's memory, and return their address. Valid for one exported call, or one request.
@@ -162,12 +178,38 @@ class Buffers(Slot):
 
     def call(self, handler: str, message: bytes | Parts) -> Any:
         """The same for a typed function, whose reply may be a PartsReply. Refused, Failed."""
+        if not tracing.is_traced():
+            return self._call(handler, message, b"")
+        with tracing.span_of(handler) as headers:
+            return self._call(handler, message, headers if self._has(TRACED_REQUEST, "III") else b"")
+
+    def _call(self, handler: str, message: bytes | Parts, trace: bytes) -> Any:
         name = handler.encode()
-        pieces = message.pieces(name) if isinstance(message, Parts) else [name + message]
+        head = name + trace
+        pieces = message.pieces(head) if isinstance(message, Parts) else [head + message]
         self.put(*pieces, where="gothreads_payload")
         self.requests = self.requests % 0xFFFFFFFF + 1  # 1 … 2³²-1 and again from 1, as Go counts them
-        self.function("gothreads_request", "II", "")(self.opened(), len(name))
+        deadline, self.deadline = self.deadline, None  # a request that is made inside has its own
+        if deadline is not None:
+            left = min((deadline - time.monotonic()) * 1e9, _MOST_LEFT)
+            self.function(TIME_LEFT, "Iq", "")(self.opened(), math.ceil(left))
+        if trace:
+            self.function(TRACED_REQUEST, "III", "")(self.opened(), len(name), len(trace))
+        else:
+            self.function("gothreads_request", "II", "")(self.opened(), len(name))
         return self.answer(handler)
+
+    def takes_deadlines(self) -> bool:
+        """Whether the context of a request ends by itself at its deadline."""
+        return self._has(TIME_LEFT, "Iq")
+
+    def _has(self, name: str, params: str) -> bool:
+        """Whether the module has this export: gothreads was new enough when it built it."""
+        try:
+            self.function(name, params, "")
+        except ffi.Missing:
+            return False
+        return True
 
     def answer(self, handler: str) -> Any:
         """Return the reply to the request just made. Raises the same errors as `call`."""

@@ -15,7 +15,8 @@ from itertools import pairwise
 from typing import Any
 
 from gothreads.bridge.buffers import LARGEST, Buffers
-from gothreads.bridge.exports import Export, from_wasm
+from gothreads.bridge.exports import Export
+from gothreads.bridge.go_types import from_wasm
 from gothreads.bridge.raw_bytes import raw_bytes
 from gothreads.engine import ffi
 from gothreads.errors import ArgumentError, MemoryAccessError, NotCallable

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gothreads.bridge.context import CallContext
-from gothreads.bridge.exports import FIELDS, LETTERS, converter, describe, from_wasm, python_type, type_words
+from gothreads.bridge.go_types import FIELDS, LETTERS, converter, describe, from_wasm, python_type, type_words
 from gothreads.bridge.imported_functions import ImportedFunction
 from gothreads.bridge.python_signatures import (
     Function,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from gothreads.bridge.context import CallContext
-from gothreads.bridge.exports import LETTERS
+from gothreads.bridge.go_types import LETTERS
 from gothreads.bridge.host_functions import HostFunction, PythonFunction
 from gothreads.bridge.imported_functions import ImportedFunction, Key, imported_functions
 from gothreads.bridge.python_signatures import Function

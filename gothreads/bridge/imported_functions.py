@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gothreads.bridge.exports import from_wasm, matches, python_type
+from gothreads.bridge.go_types import from_wasm, matches, python_type
 from gothreads.errors import ModuleError
 from gothreads.text import shown
 from gothreads.wasm.binary import VALUE_TYPES, FuncType, Module

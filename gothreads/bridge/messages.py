@@ -10,7 +10,6 @@ methods are the functions that gothreads/guest imports, under the same names.
 from __future__ import annotations
 
 import errno
-import itertools
 import logging
 import struct
 import sys
@@ -135,9 +134,9 @@ class MessageCalls:
         self._messages, self._process, self._context = messages, process, context
         self.replies = Queue(sys.maxsize, sys.maxsize)
         self.cancels = Queue(MOST_CALLS, sys.maxsize)
-        self._notified = itertools.count(-1, -1)  # negative numbers, for calls that the module has not numbered
         self._lock = threading.RLock()  # re-entrant: a signal handler may end the app
         # Guarded by _lock.
+        self._notified = 0  # the last number of a call that the module has not numbered: these are negative
         self._running: dict[int, HostCall] = {}  # without those that Go has cancelled
         self.begun = 0  # the number of calls so far
         # The number of calls still running in Python, and the bytes of their payloads. Unlike _running, this includes
@@ -168,7 +167,10 @@ class MessageCalls:
 
     def msg_notify(self, name: int, name_length: int, payload: int, length: int) -> None:
         """Call a handler, and discard its reply. Failures are logged. Raises OSError like msg_call."""
-        handler, number = self._text(name, name_length), next(self._notified)
+        handler = self._text(name, name_length)
+        with self._lock:
+            self._notified -= 1
+            number = self._notified
 
         def finished(status: ReplyStatus, _reply: bytes, raised: BaseException | None) -> None:
             self._remove(number)

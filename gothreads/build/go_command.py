@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tempfile
@@ -9,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gothreads.build.request import Request
+from gothreads.build.toolchain import Toolchain
 from gothreads.output.progress import BUILD, reporting
+from gothreads.wasm.metadata import THREADED
 
 #: A line that -v prints.
 _PACKAGE = re.compile(r"[\w.~-]+(/[\w.~@+-]+)*")
@@ -30,7 +34,8 @@ def compiling(command: Sequence[str | Path], *, work: Path, environment: Mapping
     """Run a go command that has -v among its flags. packages: the most that it may compile, if that is known."""
     messages: list[str] = []
     compiled = 0
-    with (tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as out, reporting(stage) as report,
+    with (tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as out,
+          reporting(stage, (0, packages)) as report,
           subprocess.Popen(command, cwd=work, env=environment, stdout=out, stderr=subprocess.PIPE, text=True,
                            errors="replace") as process):
         assert process.stderr is not None
@@ -47,3 +52,24 @@ def compiling(command: Sequence[str | Path], *, work: Path, environment: Mapping
         returncode = process.wait()
         out.seek(0)
         return Finished(returncode, compiled, out.read(), "".join(messages))
+
+
+@dataclass(frozen=True)
+class GoCommand:
+    """How to run go for a request: in the folder `work`."""
+
+    toolchain: Toolchain
+    request: Request
+    work: Path
+    environment: Mapping[str, str]
+
+
+def go_environment(model: str, *, preemption: bool) -> dict[str, str]:
+    """The environment for Go's tools: the current one, for WebAssembly. The user's Go experiments stay."""
+    environment = dict(os.environ) | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    experiments = [e for e in environment.get("GOEXPERIMENT", "").split(",") if e]
+    if model == THREADED and preemption:
+        experiments.append("preemptibleloops")
+    environment["GOEXPERIMENT"] = ",".join(dict.fromkeys(experiments))
+    environment.pop("GOROOT", None)
+    return environment

@@ -32,10 +32,10 @@ import (
 	"gothreads/guest"
 )
 
-// add is called by the host: app.exports.add(2, 3), or POST /api/call/add.
+// Add is called by the host: app.add(2, 3) in Python, or POST /api/call/add.
 //
-//go:wasmexport add
-func add(a, b int32) int32 { return a + b }
+//gothreads:export
+func Add(a, b int) int { return a + b }
 
 func init() { // not in main, which runs in the model threaded only
 	guest.Handle("upper", func(payload []byte) ([]byte, error) {

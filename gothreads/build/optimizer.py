@@ -6,7 +6,6 @@ The program is compiled on first use, with the user's Go and for this machine. I
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import platform
 import subprocess
@@ -17,19 +16,20 @@ from typing import Literal
 
 from gothreads.build.go_command import compiling
 from gothreads.errors import BuildError
-from gothreads.files import is_kept, make_folder, seal
+from gothreads.files import cache_key, is_kept, make_folder, seal
 from gothreads.output.progress import OPTIMIZE, TOOLS, reporting
 
 SOURCE = Path(__file__).parent / "optimizer_go"
 Passes = Literal["fast", "rewrite"]
 
 
-def optimized(go: Path, module: bytes, cache: Path, passes: Passes = "fast") -> bytes:
+def optimized(go: Path, module: bytes, cache: Path, passes: Passes = "fast", *, baseline: bool = False) -> bytes:
     """The module, optimized.
 
     go: the go command.
     cache: a folder for the compiled optimizer, created if missing. Threads and processes may share it.
     passes: "fast" for fast bodies; "rewrite" only writes each function anew, which tests the optimizer.
+    baseline: use no instructions for vectors (SIMD), which an engine may lack.
 
     Raises BuildError when Go's linker did not make the module, or when the optimizer cannot be compiled or run.
     """
@@ -37,18 +37,17 @@ def optimized(go: Path, module: bytes, cache: Path, passes: Passes = "fast") -> 
     with tempfile.TemporaryDirectory(prefix="gothreads-") as folder:
         source, target = Path(folder, "module.wasm"), Path(folder, "optimized.wasm")
         source.write_bytes(module)
-        _run([program, "-passes", passes, "-progress", "-o", target, source])
+        options = ["-baseline"] if baseline else []
+        _run([program, "-passes", passes, *options, "-progress", "-o", target, source])
         return target.read_bytes()
 
 
 @functools.cache
 def identity() -> str:
     """A hash that changes whenever the optimizer changes."""
-    digest = hashlib.sha256()
-    for file in sorted(path for path in SOURCE.rglob("*") if path.suffix in (".go", ".mod")):
-        if not file.name.endswith("_test.go") and "testdata" not in file.parts:
-            digest.update(f"{file.relative_to(SOURCE)}\0".encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
+    files = sorted(path for path in SOURCE.rglob("*") if path.suffix in (".go", ".mod")
+                   and not path.name.endswith("_test.go") and "testdata" not in path.parts)
+    return cache_key(*(part for file in files for part in (str(file.relative_to(SOURCE)), file.read_bytes())))
 
 
 def by_default() -> bool:

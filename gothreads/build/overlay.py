@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -12,9 +11,10 @@ from pathlib import Path
 from gothreads.build.edit import SUPPORTED, Edit
 from gothreads.build.edits import ALIASES, EDITS, LEFT_OUT, TESTS_LEFT_OUT
 from gothreads.build.go_test_edits import TEST_EDITS
+from gothreads.build.simulation_edits import SIMULATION_EDITS
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import ToolchainError
-from gothreads.files import keep_exactly, reported
+from gothreads.files import cache_key, keep_exactly, reported
 
 log = logging.getLogger("gothreads")
 
@@ -25,7 +25,7 @@ GUEST = "gothreads/guest"
 GUEST_PACKAGES = {"": GUEST} | {name: f"{GUEST}/{name}" for name in ("idle", "slot", "wire")}
 #: Packages that get threads, sockets and signals.
 FOLDERS = ("runtime", "syscall", "time", "internal/poll", "internal/syscall/unix", "net")
-#: The code that rewrites modules; builder.finish() has the order of the passes.
+#: The code that rewrites modules; rewriting.finish() has the order of the passes.
 WASM = Path(__file__).parent.parent / "wasm"
 #: A file of the guest package in GOROOT. Go writes the paths of overlaid files into what it compiles, and takes that
 #: from its cache although it was made below another GOROOT. With this file, stacks name the guest package below this
@@ -69,12 +69,13 @@ def added(folder: str) -> dict[str, Path]:
 
 
 def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing: bool = False,
-                  guest: Path | None = None,
+                  simulate: bool = False, guest: Path | None = None,
                   extra: Mapping[Path, str] | None = None) -> Path:
     """Write an overlay file, and the files it refers to, below `cache`; returns its path.
 
     threaded: add threads to Go's runtime.
     testing: tell Go's own tests that there is parallelism.
+    simulate: let a seed decide what Go's one thread runs. Not with threads.
     guest: the folder that the program's go.mod names for the guest package. By default the package goes into GOROOT,
     where every program finds it. Every build gets it.
     extra: further files to overlay: absolute path -> text.
@@ -97,27 +98,22 @@ def write_overlay(toolchain: Toolchain, cache: Path, *, threaded: bool, testing:
         replace |= {str(source / name): str(path) for folder in FOLDERS for name, path in added(folder).items()}
         replace |= {str(source / name): "" for name in (*LEFT_OUT, *(TESTS_LEFT_OUT if testing else ()))}
         replace |= {str(source / name): str(source / of) for name, of in ALIASES.items()}
+    elif simulate:
+        texts |= {source / name: text for name, text in edited(toolchain, SIMULATION_EDITS).items()}
+        replace |= {str(source / "runtime" / path.name): str(path) for path in added("simulation").values()}
     for target, text in texts.items():
-        copy = cache / "overlay" / f"{_digest(text)}-{target.name}"
+        copy = cache / "overlay" / f"{cache_key(text)}-{target.name}"
         keep_exactly(copy, text.encode())
         replace[str(target)] = str(copy)
     content = json.dumps({"Replace": dict(sorted(replace.items()))}, indent=1)
-    overlay = cache / "overlay" / f"{_digest(content)}.json"
+    overlay = cache / "overlay" / f"{cache_key(content)}.json"
     keep_exactly(overlay, content.encode())
     return overlay
 
 
 def fingerprint() -> str:
     """A hash that changes whenever the code that gothreads adds to modules changes."""
-    digest = hashlib.sha256()
-    for folder, _, names in sorted(os.walk(ADDED)):
-        for name in sorted(names):
-            digest.update(name.encode() + b"\0" + (Path(folder) / name).read_bytes())
-    for path in (*sorted(WASM.rglob("*.py")), Path(__file__).parent / "builder.py"):
-        digest.update(path.read_bytes())
-    digest.update(repr((EDITS, sorted(LEFT_OUT), sorted(ALIASES))).encode())
-    return digest.hexdigest()[:16]
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    added = (part for folder, _, names in sorted(os.walk(ADDED)) for name in sorted(names)
+             for part in (name, (Path(folder) / name).read_bytes()))
+    passes = (path.read_bytes() for path in (*sorted(WASM.rglob("*.py")), Path(__file__).parent / "rewriting.py"))
+    return cache_key(*added, *passes, repr((EDITS, SIMULATION_EDITS, sorted(LEFT_OUT), sorted(ALIASES))))

@@ -258,6 +258,22 @@ RUNTIME_EDITS: tuple[Edit, ...] = (
         "\t// switch back to g\n\tMOVD g_m(g), R1\n\tMOVD m_curg(R1), R2\n",
         "time on the system stack is charged to the goroutine that needed it",
     ),
+    # Profiles that the host takes: profile_gothreads.go.
+    Edit("runtime/cpuprof.go", "\t} else if cpuprof.on {\n", "\t} else if cpuprof.on && !hostProfiles {\n",
+         "the program does not end the host's profile"),
+    Edit(
+        "runtime/cpuprof.go",
+        "\tlog := cpuprof.log\n",
+        "\tlog := cpuprof.log\n\tif hostProfiles || log == nil {\n\t\tunlock(&cpuprof.lock)\n"
+        "\t\treturn emptyProfile[:], overflowTag[:1], true\n\t}\n",
+        "the program does not read the host's profile",
+    ),
+    Edit(
+        "runtime/proc.go",
+        "\tif disableMemoryProfiling {\n",
+        '\tif disableMemoryProfiling && stringslite.Index(gogetenv("GODEBUG"), "memprofilerate=") < 0 {\n',
+        "who asks for samples of allocations gets them: the host can read them",
+    ),
     Edit(
         "runtime/mgcpacer.go",
         "c.heapMinimum = defaultHeapMinimum * uint64(in) / 100",

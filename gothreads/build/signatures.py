@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gothreads.build.directives import meant_as_directives
 from gothreads.build.go_source import (
     Comment,
     Declaration,
@@ -25,8 +26,6 @@ from gothreads.wasm.signature import ImportSignature, Parameter, Signature
 log = logging.getLogger("gothreads")
 
 _EXPORT, _IMPORT = "//go:wasmexport ", "//go:wasmimport "
-#: What people write for a directive, and Go takes for a comment.
-_COMMENTS = (b"// go:wasmexport ", b"// go:wasmimport ", b"//export ")
 #: The types of values that can cross to the host. Types of other packages, and all others, are "?".
 _PREDECLARED = {name: name for name in ("bool", "int32", "uint32", "int64", "uint64", "float32", "float64", "uintptr",
                                         "unsafe.Pointer", "string")} | {"rune": "int32"}
@@ -61,9 +60,9 @@ def read_signatures(files: Sequence[Path]) -> Signatures:
         raise BuildError(f"cannot read the signatures of exported and imported functions: "
                          f"{where}{reason(error)}") from error
     for path, text in texts.items():
-        for number, comment in _meant_as_directives(text):
-            log.warning("%s:%d: %s is a comment for Go, so it exports and imports nothing: write //go:wasmexport NAME, "
-                        "or //go:wasmimport MODULE NAME, without a space", path.name, number, comment)
+        for number, comment, meant in meant_as_directives(text):
+            log.warning("%s:%d: %s is a comment for Go, so it exports and imports nothing: did you mean %s?", path.name,
+                        number, comment, meant)
     directives = [directive.strip().encode() for directive in (_EXPORT, _IMPORT)]
     folders = {file.parent for file, text in texts.items() if any(directive in text for directive in directives)}
     # The other files of a package may declare the types that these functions use.
@@ -91,20 +90,6 @@ def read_signatures(files: Sequence[Path]) -> Signatures:
                 imports.append(ImportSignature(imported[1], *about, module=imported[0]))
     return Signatures(tuple(sorted(exports, key=lambda s: s.name)),
                       tuple(sorted(imports, key=lambda s: (s.module, s.name))))
-
-
-def _meant_as_directives(text: bytes) -> Iterator[tuple[int, str]]:
-    """Comments before functions that look like directives, with their lines."""
-    if not any(comment in text for comment in _COMMENTS):
-        return
-    found: list[tuple[int, str]] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.startswith(_COMMENTS):
-            found.append((number, line.decode(errors="replace").strip()))
-        elif not line.startswith(b"//"):
-            if line.startswith(b"func "):
-                yield from found
-            found = []
 
 
 def _parsed(path: Path, text: bytes) -> _File | None:

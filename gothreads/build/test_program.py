@@ -6,18 +6,17 @@ not even that when go test runs the program: it changes the ID after the linker.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from gothreads.build import optimizer
-from gothreads.build.builder import finish
 from gothreads.build.overlay import fingerprint
+from gothreads.build.rewriting import finish
 from gothreads.build.toolchain import find_go
 from gothreads.errors import GothreadsError, ModuleError, listed
-from gothreads.files import cache_folder, keep, kept
+from gothreads.files import cache_folder, cache_key, keep, kept
 from gothreads.version import __version__
 from gothreads.wasm.metadata import SECTION, THREADED, Metadata
 from gothreads.wasm.parsing import parse
@@ -49,9 +48,8 @@ class Rewriting:
         return Metadata(__version__, "go", THREADED, "exe", handlers=False, options=options)
 
     def key(self, content: bytes) -> str:
-        optimized = f" {optimizer.identity()}" if self.optimize else ""
-        how = b"test %s %s%s" % (self._metadata.encode(), fingerprint().encode(), optimized.encode())
-        return hashlib.sha256(how + content).hexdigest()[:32]
+        edition = [optimizer.identity()] if self.optimize else []
+        return cache_key(content, "test", self._metadata.encode(), fingerprint(), *edition)
 
     def __call__(self, content: bytes) -> bytes:
         module = parse(content)

@@ -7,7 +7,6 @@ A program without the comment costs a look at its files, and nothing else.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -21,11 +20,14 @@ from gothreads.build.go_command import compiling
 from gothreads.build.packages import relative_to_here
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import BuildError, CompileError
-from gothreads.files import is_kept, locked, make_folder, seal
+from gothreads.files import cache_key, is_kept, locked, make_folder, seal
 from gothreads.output.progress import TOOLS
 
 _GENERATOR = Path(__file__).parent / "typed_go"
 _DIRECTIVE = re.compile(rb"^//gothreads:(?:ex|im)port[ \t\r]*(?:\S.*)?$", re.MULTILINE)
+
+#: The most lines about what cannot be exported or imported.
+_MOST_ERRORS = 100
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,14 @@ class GoPackage:
 
 @dataclass(frozen=True)
 class Typed:
-    """files: the generated Go files, for the overlay. schema: what Python needs to know; None without functions."""
+    """files: the generated Go files, for the overlay. schema: what Python needs to know; None without functions.
+
+    broken: why there is neither: the first error of each package that is no correct Go. The compiler has all of them.
+    """
 
     files: Mapping[Path, str] = field(default_factory=dict)
     schema: Mapping[str, Any] | None = None
+    broken: Sequence[str] = ()
 
 
 #: Lists packages, with the files of the compiler's export data: import path -> file.
@@ -82,24 +88,21 @@ def generate(package: str, packages: Sequence[GoPackage], toolchain: Toolchain, 
         raise BuildError(f"the generator of typed functions failed: {done.stderr.strip() or done.returncode}")
     response = json.loads(done.stdout)
     if response["Broken"]:
-        raise CompileError(f"{package}: the program cannot be compiled",
-                           relative_to_here("".join(f"{line}\n" for line in response["Broken"]), work))
-    if response["Errors"]:
-        exports = any("be exported" in line or "//gothreads:export" in line for line in response["Errors"])
+        return Typed(broken=response["Broken"])
+    if errors := response["Errors"]:
+        exports = any("be exported" in line or "//gothreads:export" in line for line in errors)
         what = "a function cannot be exported" if exports else "a variable cannot be imported"
-        raise CompileError(f"{package}: {what}",
-                           relative_to_here("".join(f"{line}\n" for line in response["Errors"]), work))
+        if (more := len(errors) - _MOST_ERRORS) > 0:
+            errors = [*errors[:_MOST_ERRORS], f"and {more} more"]
+        raise CompileError(f"{package}: {what}", relative_to_here("".join(f"{line}\n" for line in errors), work))
     return Typed({Path(path): text for path, text in response["Files"].items()}, response["Schema"])
 
 
 def _generator(toolchain: Toolchain, cache: Path) -> Path:
     """The generator's program, compiled by this toolchain."""
     sources = sorted(_GENERATOR.glob("*.go"))
-    digest = hashlib.sha256(f"{toolchain.version}\0{toolchain.goroot}".encode())
-    for source in sources:
-        digest.update(source.read_bytes())
     folder = make_folder(cache / "generators")
-    program = folder / digest.hexdigest()[:32]
+    program = folder / cache_key(toolchain.version, str(toolchain.goroot), *(source.read_bytes() for source in sources))
     if is_kept(program):
         return program
     with locked(program.with_suffix(".lock")):

@@ -18,6 +18,11 @@ def aside(work: Callable[[], T]) -> T:
 
     The work sees this thread's context variables.
     """
+    return waited(begin(work))
+
+
+def begin(work: Callable[[], T]) -> Future[T]:
+    """Run on another thread, which sees this thread's context variables."""
     future: Future[T] = Future()
     context = contextvars.copy_context()
 
@@ -27,5 +32,10 @@ def aside(work: Callable[[], T]) -> T:
         except BaseException as error:
             future.set_exception(error)
     threading.Thread(target=run, name="gothreads-command", daemon=True).start()
+    return future
+
+
+def waited(future: Future[T]) -> T:
+    """Wait for what `begin` has begun. KeyboardInterrupt leaves it running."""
     wait_in_slices(lambda seconds: bool(wait((future,), seconds).done))
     return future.result()

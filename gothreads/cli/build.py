@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gothreads.build.builder import Built, Request, build, go_environment
+from gothreads.build.builder import Built, build
+from gothreads.build.go_command import go_environment
 from gothreads.build.packages import check_flag, main_packages
+from gothreads.build.request import Request
 from gothreads.build.toolchain import find_go
 from gothreads.cli.command import Command
 from gothreads.cli.module_options import add_build_options
@@ -103,4 +105,5 @@ BUILD = Command("build", "build a Go package into a module", """\
   gothreads build ./app -o app.wasm
   gothreads build ./... -o modules/           all programs, each as NAME.wasm
   gothreads build ./app --model single        for stock Go, on one thread
-  gothreads build ./app -- -tags debug        with flags for go build""", add_arguments, run, passes_on_dashes=True)
+  gothreads build ./app -- -tags debug        with flags for go build""", add_arguments, run,
+                passes_on_dashes="flags for go build")

@@ -7,6 +7,7 @@ import argparse
 from gothreads import cache
 from gothreads.cli.command import Command
 from gothreads.output.terminal import Terminal
+from gothreads.text import as_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,21 +26,17 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
         terminal.out(str(found.size))
     else:
         if removed is not None:
-            terminal.say(f"removed {_megabytes(removed)}")
-        bound = "no limit" if found.limit is None else (f"of which {_megabytes(found.bounded)} are in the limit of "
-                                                        f"{_megabytes(found.limit)}")
-        terminal.out(f"{found.folder}: {_megabytes(found.size)}, {bound} ({cache.LIMIT})")
+            terminal.say(f"removed {as_size(removed)}")
+        bound = "no limit" if found.limit is None else (f"of which {as_size(found.bounded)} are in the limit of "
+                                                        f"{as_size(found.limit)}")
+        terminal.out(f"{found.folder}: {as_size(found.size)}, {bound} ({cache.LIMIT})")
         for kind, size in found.sizes.items():
             if size:
-                terminal.out(f"  {_megabytes(size):>12}  {kind}: {cache.description(kind)}")
+                terminal.out(f"  {as_size(size):>12}  {kind}: {cache.description(kind)}")
         if found.limit is not None and found.bounded > found.limit:
             terminal.out("It is over the limit: what was used in the last hour stays, and the rest goes when machine "
                          "code is added")
     return 0
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
 
 
 CACHE = Command("cache", "show how large the cache is, or empty it", """\

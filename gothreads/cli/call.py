@@ -17,7 +17,7 @@ from gothreads.cli.command import Command
 from gothreads.cli.inspect import print_exports
 from gothreads.cli.module_options import add_model_options, add_run_options, lines_ended, open_module
 from gothreads.cli.values import parse_seconds
-from gothreads.errors import HandlerError, MisuseError, UnknownExport, unknown
+from gothreads.errors import MisuseError, UnknownExport, unknown
 from gothreads.output.terminal import Terminal
 from gothreads.runtime.app import App
 
@@ -125,11 +125,7 @@ def _request(app: App, texts: tuple[str, ...], arguments: argparse.Namespace, te
     if len(texts) > 1:
         raise MisuseError(f"the handler {name} takes one payload, {len(texts)} given")
     payload = _payload(texts[0] if texts else None)
-    try:
-        reply = aside(lambda: app.request(name, payload, **_limit(arguments)))
-    except HandlerError as error:
-        app._reported(str(error))
-        raise
+    reply = aside(lambda: app.request(name, payload, **_limit(arguments)))
     _write_bytes(reply, arguments, terminal)
 
 

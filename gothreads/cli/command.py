@@ -19,7 +19,8 @@ class Command:
     last_is_optional: whether the last of these may be missing; it is "" then. (argparse's own nargs="?" takes nothing
         if options come before the argument.)
     last_is_optional_with: options in whose presence it may be missing.
-    passes_on_dashes: whether everything after -- is passed on.
+    passes_on_dashes: what is passed on: everything after --. "": nothing is.
+    variables: how the names of environment variables begin that stand for its options; "": there are none.
     """
 
     name: str
@@ -30,7 +31,8 @@ class Command:
     own_arguments: int | None = None
     last_is_optional: bool = False
     last_is_optional_with: tuple[str, ...] = ()
-    passes_on_dashes: bool = False
+    passes_on_dashes: str = ""
+    variables: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,23 +9,27 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from gothreads.build.optimizer import by_default
 from gothreads.build.test_program import Rewriting, rewritten
 from gothreads.cli.aside import aside
 from gothreads.cli.command import RawCommand
+from gothreads.cli.seeds import parse_seeds, search
 from gothreads.cli.values import parse_seed
-from gothreads.errors import MisuseError, ModuleError
+from gothreads.errors import GuestExit, MisuseError, ModuleError
 from gothreads.files import reason
 from gothreads.launch import open_loaded
 from gothreads.runtime.module_file import LoadedModule, check_module
 from gothreads.runtime.options import Limits
 from gothreads.wasi.settings import Mount
 
-_USAGE = """usage: gothreads go-exec [--sharpen SEED] [--optimize] [--edition TEXT] FILE [ARGS…]
+_USAGE = """usage: gothreads go-exec [--sharpen SEED] [--optimize] [--simulate SEED|A..B] [--again COMMAND]
+                         [--notes FILE] [--edition TEXT] FILE [ARGS…]
 
 Runs a WebAssembly program that Go has linked, with this machine's files, environment and network: for -exec of go test
 and go run. A program linked with gothreads' overlay runs on many threads.
@@ -33,6 +37,11 @@ and go run. A program linked with gothreads' overlay runs on many threads.
 options:
   --sharpen SEED  delay atomics, locks and wake-ups at random, to expose races
   --optimize      run optimized code, as gothreads build --optimize makes it
+  --simulate SEED|A..B
+                  the seed of the run, of a program that was linked for that; or run it once for each of these seeds,
+                  until a run fails
+  --again COMMAND how to say that one run should be repeated, with {} for its seed
+  --notes FILE    where to note how many runs there were, for gothreads test
   --edition TEXT  is ignored: go test takes a result from its cache only if -exec is the same, so a changed TEXT
                   makes the tests run again
 
@@ -43,6 +52,8 @@ example:
 #: Go's own tests recurse deeper and use more threads than a service does.
 LIMITS = Limits(stack=32 << 20, threads=2200)
 
+#: Where a simulated program has its temporary files.
+_TEMPORARY = "/gothreads-tmp"
 #: A folder in which go test links and runs a test program.
 _WORK = re.compile(r"/go-build\d+/b\d+$")
 #: The first argument of every test program that go test runs.
@@ -59,6 +70,7 @@ class _Invocation:
     file: Path
     args: list[str]
     how: Rewriting
+    seeds: range | None = None
 
 
 def run(argv: Sequence[str]) -> int:
@@ -66,22 +78,52 @@ def run(argv: Sequence[str]) -> int:
     if not argv:
         print(_USAGE, file=sys.stderr)
         return 2
-    how, rest = rewriting(argv)
+    options, how, rest = _parsed(argv)
     if not rest:
         raise MisuseError("gothreads go-exec needs a file")
-    wanted = _Invocation(Path(rest[0]), rest[1:], how)
-    with open_loaded(load_linked(wanted.file, wanted.how), args=[*_test_log(wanted), *wanted.args],
-                     env=dict(os.environ) | {"PWD": os.getcwd()},
-                     mounts=[Mount(Path("/"), "/")], allow_net=["*:*", "unix:*"], limits=LIMITS, callers=1,
-                     no_calls=True, main_calls=False) as app:
-        return aside(app.wait)
+    wanted = _Invocation(Path(rest[0]), rest[1:], how, parse_seeds("--simulate", options.get("--simulate")))
+    loaded = load_linked(wanted.file, wanted.how)
+    if wanted.seeds is None:
+        with open_loaded(loaded, args=[*_test_log(wanted), *wanted.args], env=_environment(),
+                         mounts=[Mount(Path("/"), "/")], allow_net=["*:*", "unix:*"], limits=LIMITS, callers=1,
+                         no_calls=True, main_calls=False) as app:
+            return aside(app.wait)
+    if len(wanted.seeds) == 1:
+        return _simulated(loaded, wanted.args, wanted.seeds[0])
+    return search(wanted.seeds, lambda seed, output: _simulated(loaded, wanted.args, seed, output),
+                  options.get("--again", "--simulate {}"), options.get("--notes", os.devnull))
+
+
+def _environment() -> dict[str, str]:
+    return dict(os.environ) | {"PWD": os.getcwd()}
+
+
+def _simulated(loaded: LoadedModule, args: Sequence[str], seed: int, output: BinaryIO | None = None) -> int:
+    """Run a program as this seed decides; returns its exit code.
+
+    It has a folder of its own for temporary files: whether a name is free there depends on the seed only.
+    """
+    with tempfile.TemporaryDirectory(prefix="gothreads-simulated-") as folder:
+        try:
+            with open_loaded(loaded, args=args, env=_environment() | {"TMPDIR": _TEMPORARY},
+                             mounts=[Mount(Path("/"), "/"), Mount(Path(folder), _TEMPORARY)], limits=LIMITS,
+                             no_calls=True, main_calls=False, simulate=seed, stdout=output, stderr=output) as app:
+                return aside(app.wait)
+        except GuestExit as error:  # as early as that
+            return error.code
 
 
 def rewriting(argv: Sequence[str]) -> tuple[Rewriting, list[str]]:
     """How to rewrite the program, by the options that come first; then the other arguments."""
+    _, how, rest = _parsed(argv)
+    return how, rest
+
+
+def _parsed(argv: Sequence[str]) -> tuple[dict[str, str], Rewriting, list[str]]:
+    """The options that come first, how to rewrite the program by them, and the other arguments."""
     options: dict[str, str] = {}
     optimize, rest = by_default(), list(argv)
-    while rest and rest[0] in ("--sharpen", "--edition", "--optimize"):
+    while rest and rest[0] in ("--sharpen", "--edition", "--optimize", "--simulate", "--again", "--notes"):
         if rest[0] == "--optimize":
             optimize = True
             del rest[0]
@@ -90,7 +132,7 @@ def rewriting(argv: Sequence[str]) -> tuple[Rewriting, list[str]]:
             raise MisuseError(f"gothreads go-exec {rest[0]} needs a value and a file")
         options[rest[0]] = rest[1]
         del rest[:2]
-    return Rewriting(parse_seed(options.get("--sharpen")), optimize), rest
+    return options, Rewriting(parse_seed(options.get("--sharpen")), optimize), rest
 
 
 def _test_log(wanted: _Invocation) -> list[str]:

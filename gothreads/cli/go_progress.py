@@ -12,41 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from gothreads.cli.go_tools import Tools, Work
-from gothreads.output.progress import BUILD, COMPILE, LINK, MANY_PACKAGES, STANDARD_LIBRARY, ProgressLine
+from gothreads.output.progress import BUILD, COMPILE, LINK, SIMULATE, Progress, ProgressLine, ProgressLog
 
 _INTERVAL_SECONDS = 0.2
-#: The log gets a line about machine code if that takes longer.
+#: The log gets a line about what takes longer.
 _LONG_SECONDS = 2.0
 #: The summary is omitted if compiling took less.
 _SHORT_SECONDS = 1.0
 #: How long to wait, when go test has ended, for output of processes that it has left behind.
 _LEFT_BEHIND_SECONDS = 1.0
-
-
-class _View(Protocol):
-    def show(self, work: Work, compiling_seconds: float) -> None:
-        """Called several times a second."""
-
-
-class _Lines:
-    """For a log: at most two lines, when something begins that takes long."""
-
-    def __init__(self) -> None:
-        self._said: set[str] = set()
-
-    def show(self, work: Work, compiling_seconds: float) -> None:
-        if work.packages >= MANY_PACKAGES:
-            self._say(STANDARD_LIBRARY)
-        if compiling_seconds >= _LONG_SECONDS:
-            self._say("compiling the tests to machine code (once for each build)")
-
-    def _say(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            _print(text)
 
 
 class _OnTerminal:
@@ -57,14 +33,10 @@ class _OnTerminal:
         self._line = ProgressLine(sys.stderr)
         self._at_start = True  # whether go test's output ends with a whole line
 
-    def show(self, work: Work, compiling_seconds: float) -> None:
+    def tell(self, stage: str, done: float, total: float | None) -> None:
         with self._lock:
-            if work.compiling and self._at_start:
-                self._line(COMPILE, compiling_seconds, None)
-            elif work.building and self._at_start:
-                self._line(BUILD if work.packages else LINK, work.packages, None)
-            else:
-                self._line(BUILD, 0, 0)
+            if self._at_start or done == total:
+                self._line(stage, done, total)
 
     def write(self, target: int, output: bytes) -> None:
         with self._lock:
@@ -77,8 +49,8 @@ class _OnTerminal:
 class _Watch:
     """Looks at what the tools do, and adds up the time in which they did anything."""
 
-    def __init__(self, tools: Tools, view: _View) -> None:
-        self._tools, self._view = tools, view
+    def __init__(self, tools: Tools, tell: Progress) -> None:
+        self._tools, self._tell = tools, tell
         self.seconds = 0.0
         self._compiling_since: float | None = None
 
@@ -89,9 +61,16 @@ class _Watch:
             if work.building:
                 self.seconds += now - before
             since = self._compiling_since = (self._compiling_since or now) if work.compiling else None
-            self._view.show(work, 0.0 if since is None else now - since)
+            if since is not None:
+                self._tell(COMPILE, now - since, None)
+            elif work.building:
+                self._tell(BUILD if work.packages else LINK, work.packages, None)
+            elif work.planned > work.runs:
+                self._tell(SIMULATE, work.runs, work.planned)
+            else:
+                self._tell(BUILD, 0, 0)
             before = now
-        self._view.show(Work(), 0.0)
+        self._tell(BUILD, 0, 0)
 
 
 @contextlib.contextmanager
@@ -101,7 +80,7 @@ def shown(tools: Tools) -> Iterator[tuple[int | None, int | None]]:
     Yields go test's standard output and standard error: descriptors, or None for this process's own.
     """
     terminal = _OnTerminal() if sys.stderr.isatty() else None
-    watch, ended = _Watch(tools, terminal or _Lines()), threading.Event()
+    watch, ended = _Watch(tools, terminal.tell if terminal else ProgressLog(_print, _LONG_SECONDS)), threading.Event()
     ticker = threading.Thread(target=watch.run, args=(ended,), name="gothreads-progress", daemon=True)
     ticker.start()
     try:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gothreads.build.builder import go_environment
+from gothreads.build.go_command import go_environment
 from gothreads.build.guest import guest_folder, in_workspace, module_root, named_in_copy
 from gothreads.build.optimizer import by_default, identity
 from gothreads.build.overlay import fingerprint, write_overlay
@@ -26,15 +26,16 @@ from gothreads.build.toolchain import find_go
 from gothreads.cli.command import RawCommand
 from gothreads.cli.go_progress import shown
 from gothreads.cli.go_tools import Tools
+from gothreads.cli.seeds import parse_seeds
 from gothreads.cli.values import parse_seed
 from gothreads.errors import MisuseError
 from gothreads.files import cache_folder
 from gothreads.version import __version__
-from gothreads.wasm.metadata import BUILD_MODELS, THREADED
+from gothreads.wasm.metadata import BUILD_MODELS, SINGLE, THREADED
 from gothreads.wasm.passes.sharpen import check_model
 
 _USAGE = """usage: gothreads test [--model threaded|single] [--no-preemption] [--sharpen SEED] [--optimize]
-                      [--go PATH] [PACKAGES] [GO TEST FLAGS]
+                      [--simulate SEED | --seeds A..B] [--go PATH] [PACKAGES] [GO TEST FLAGS]
 
 Runs `go test`, with the tests compiled to WebAssembly and run on many threads. Tests see this machine's files,
 environment and network, as usual: run only code that you trust.
@@ -44,12 +45,19 @@ options (all others are go test's):
   --no-preemption    no checks in loops: tight loops run faster, but delay garbage collection
   --sharpen SEED     delay atomics, locks and wake-ups at random, to expose races
   --optimize         run optimized code, as gothreads build --optimize makes it
+  --simulate SEED    stock Go, on one thread, where the seed decides about time, random numbers and what runs next: the
+                     same seed gives the same run. When all goroutines wait for a timer, it expires at once; -timeout
+                     is in that time (default: none)
+  --seeds A..B       the same for each of these seeds, until a run fails; then print the seed, and the command that
+                     repeats the run
   --go PATH          the go command to use
 
 examples:
   gothreads test ./...
   gothreads test -run TestServer -v -count 3 -cpu 1,2,4 ./server
   gothreads test sync sync/atomic
+  gothreads test --seeds 1..1000 -run TestCache ./...
+  gothreads test --simulate 17 -run TestCache -v ./...
 """
 
 #: The linker flag that keeps function names.
@@ -69,11 +77,12 @@ class TestOptions:
     go: str | None
     rest: tuple[str, ...]
     how: Rewriting
+    seeds: range | None = None
 
 
 def options(argv: Sequence[str]) -> TestOptions:
     """Extract our options from the command line. Whatever follows -args belongs to the test."""
-    ours = {"--model": THREADED, "--go": None, "--sharpen": None}
+    ours: dict[str, str | None] = dict.fromkeys(("--model", "--go", "--sharpen", "--simulate", "--seeds"))
     preemption, optimize, rest = True, by_default(), []
     left = list(argv)
     while left:
@@ -93,12 +102,24 @@ def options(argv: Sequence[str]) -> TestOptions:
         else:
             _check_flag(word)
             rest.append(word)
-    if ours["--model"] not in BUILD_MODELS:
-        raise MisuseError(f"there is no model {ours['--model']!r}; there are: {', '.join(BUILD_MODELS)}")
+    seeds = _seeds(ours["--simulate"], ours["--seeds"])
+    model = ours["--model"] or (SINGLE if seeds else THREADED)
+    if model not in BUILD_MODELS:
+        raise MisuseError(f"there is no model {model!r}; there are: {', '.join(BUILD_MODELS)}")
+    if seeds and model != SINGLE:
+        raise MisuseError(f"only stock Go, on one thread, can be simulated, not the model {model}")
     seed = parse_seed(ours["--sharpen"])
     if seed is not None:
-        check_model(str(ours["--model"]))
-    return TestOptions(str(ours["--model"]), preemption, ours["--go"], tuple(rest), Rewriting(seed, optimize))
+        check_model(model)
+    return TestOptions(model, preemption, ours["--go"], tuple(rest), Rewriting(seed, optimize), seeds)
+
+
+def _seeds(one: str | None, several: str | None) -> range | None:
+    if one is not None and several is not None:
+        raise MisuseError("--simulate is for one seed, and --seeds for several: leave out one of them")
+    if one is not None and ".." in one:
+        raise MisuseError(f"--simulate is for one seed. For several: --seeds {one}")
+    return parse_seeds("--seeds", several) if one is None else parse_seeds("--simulate", one)
 
 
 def _check_flag(word: str) -> None:
@@ -109,7 +130,7 @@ def _check_flag(word: str) -> None:
         return
     if flag in ("-exec", "-overlay"):
         raise MisuseError(f"gothreads test sets {name} itself")
-    if name in ("-model", "-go", "-sharpen", "-no-preemption", "-optimize"):
+    if name in ("-model", "-go", "-sharpen", "-no-preemption", "-optimize", "-simulate", "-seeds"):
         raise MisuseError(f"go test has no {word}. Did you mean -{word}, of gothreads?")
     check_flag(word, "test")
 
@@ -127,13 +148,28 @@ def command(chosen: TestOptions, folder: Path | None = None,
     if folder is not None and not _has_flag(chosen.rest, "-modfile", "-mod"):
         modfile, guest = named_in_copy(work, folder) or (None, guest)
         more += [] if modfile is None else [f"-modfile={modfile}"]
-    overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == THREADED, guest=guest, testing=True)
-    run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *chosen.how.flags, "--edition",
+    if chosen.seeds and not _has_flag(chosen.rest, "-timeout"):  # a timer: with one, there would be no deadlock
+        more.append("-timeout=0")
+    overlay = write_overlay(toolchain, cache_folder(), threaded=chosen.model == THREADED, guest=guest, testing=True,
+                            simulate=chosen.seeds is not None)
+    run = shlex.join([sys.executable, "-m", "gothreads", "go-exec", *chosen.how.flags,
+                      *_seed_flags(chosen, tools), "--edition",
                       "-".join([__version__, fingerprint(), *([identity()] if chosen.how.optimize else ())])])
     environment = go_environment(chosen.model, preemption=chosen.preemption)
     there = [] if work == Path.cwd() else ["-C", str(work)]  # must be the first flag
     return [str(toolchain.go), "test", *there, "-overlay", str(overlay), "-exec", run, *more,
             *_keep_names(rest)], environment
+
+
+def _seed_flags(chosen: TestOptions, tools: Tools | None) -> list[str]:
+    """For `gothreads go-exec`."""
+    if chosen.seeds is None:
+        return []
+    again = ["gothreads", "test", "--simulate", "{}", *([] if chosen.go is None else ["--go", chosen.go]),
+             *(["--optimize"] if chosen.how.optimize and not by_default() else []), *chosen.rest]
+    return ["--simulate", f"{chosen.seeds[0]}..{chosen.seeds[-1]}",
+            "--again", " ".join(word if word == "{}" else shlex.quote(word) for word in again),
+            *([] if tools is None else ["--notes", str(tools.log)])]
 
 
 def _named_as_folders(rest: Sequence[str], library: Path) -> list[str]:

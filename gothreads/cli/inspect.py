@@ -72,7 +72,8 @@ def _behaviour(name: str, loaded: LoadedModule, calls: Collection[str]) -> Itera
     if loaded.entry != "_start":
         yield "main: does not run (--buildmode c-shared)"
     elif loaded.threaded:
-        yield f"main: runs when the module is opened; a program that serves by itself: gothreads run {name}"
+        yield ("main: runs when the module is opened. A program that needs no calls, such as a server: "
+               f"gothreads run {name}")
     else:
         yield f"main: runs to its end, and the module takes no calls: gothreads run {name}"
     if "net_connect" in calls:

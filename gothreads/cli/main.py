@@ -28,10 +28,12 @@ from gothreads.cli.inspect import INSPECT
 from gothreads.cli.keys import KEYS
 from gothreads.cli.optimize import OPTIMIZE
 from gothreads.cli.parser import UsageError, parse
+from gothreads.cli.profile import PROFILE
 from gothreads.cli.run import RUN
 from gothreads.cli.serve import SERVE
 from gothreads.cli.stubs import STUBS
 from gothreads.cli.tools import COMPARE, STRESS
+from gothreads.cli.top import TOP
 from gothreads.cli.wheel import WHEEL
 from gothreads.errors import CallTimeout, CompileError, GothreadsError, GuestError, GuestExit
 from gothreads.files import reason
@@ -40,8 +42,9 @@ from gothreads.output.terminal import Handler, Terminal, Verbosity
 from gothreads.runtime.process import close_all
 
 #: In the order of `gothreads --help`: what people need first comes first.
-COMMANDS: tuple[Command | RawCommand, ...] = (RUN, SERVE, CALL, BUILD, INIT, TEST, INSPECT, OPTIMIZE, COMPILE, STUBS,
-                                              WHEEL, KEYS, DOCTOR, CACHE, COMPARE, STRESS, COMPLETION, GO_EXEC)
+COMMANDS: tuple[Command | RawCommand, ...] = (RUN, SERVE, CALL, BUILD, INIT, TEST, INSPECT, PROFILE, TOP, OPTIMIZE,
+                                              COMPILE, STUBS, WHEEL, KEYS, DOCTOR, CACHE, COMPARE, STRESS, COMPLETION,
+                                              GO_EXEC)
 
 #: A shell's exit code for a process that SIGINT ended.
 INTERRUPTED = 128 + signal.SIGINT
@@ -82,8 +85,8 @@ def main(argv: Sequence[str] | None = None, stdout: TextIO | None = None, stderr
     except UsageError as error:
         if error.as_json:
             terminal.data({"error": error.message, "kind": "UsageError"})
-        terminal.raw(error.usage)
         terminal.error(error.message)
+        terminal.raw(f"try: {error.help}\n")
         return 2
     terminal.verbosity = arguments.verbosity
     if arguments.note:

@@ -102,6 +102,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
                more=": memory, stack (of each thread) or output, such as output=10M; threads; files (open at once); "
                "seconds (of running time, with --restart of each instance)")
     add_option(parser, "--trust", OpenOptions, "trust", metavar="DIGEST", type=parse_trust, more="; any: of any file")
+    add_option(parser, "--perf", OpenOptions, "perf", action="store_true")
 
 
 def add_service_options(parser: argparse.ArgumentParser) -> None:
@@ -166,7 +167,8 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
         os.environ["GOTHREADS_GO"] = arguments.go
     # To run its main in stock Go, a package must be built as a program.
     loaded = find(arguments.module, model=model, trust=arguments.trust, optimize=arguments.optimize,
-                  buildmode="exe" if model == "single" and arguments.no_calls else None)
+                  buildmode="exe" if model == "single" and arguments.no_calls else None,
+                  simulate=getattr(arguments, "simulate", None) is not None)
     terminal.clear()
     if not arguments.no_calls:
         check_takes_calls(loaded, arguments.module)
@@ -183,9 +185,11 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
     raise_file_limit()
     options = LoadedOptions(args=arguments.args, env=env, mounts=mounts, procs=arguments.procs, limits=limits,
                             allow_net=arguments.allow_net, model=model, host=host, no_calls=arguments.no_calls,
-                            main_calls=False)
+                            main_calls=False, perf=arguments.perf)
     if terminal.verbosity is not Verbosity.VERBOSE:
         options["instead_of_stacks"] = "(-v shows more stacks)"
+    if "simulate" in arguments:  # run
+        options["simulate"] = arguments.simulate
     if "instances" in arguments:  # not run
         options["instances"] = arguments.instances
     if "listen" in arguments:  # not call

@@ -21,6 +21,9 @@ from gothreads.wasm.parsing import parse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("module", metavar="FILE", help="a module that gothreads or Go has built (GOOS=wasip1 or js)")
     parser.add_argument("-o", dest="output", metavar="FILE", required=True, help="where to write the result")
+    parser.add_argument("--baseline", action="store_true",
+                        help="for engines without vectors: use no WebAssembly feature that the module does not use "
+                             "(default: also SIMD, to search and compare memory)")
     add_go(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -39,7 +42,7 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
         metadata = replace(metadata, options={**metadata.options, "optimize": True})
         customs = [(title, metadata.encode() if title == SECTION else body) for title, body in module.customs]
         content = replace(module, customs=customs).encode()
-    result = optimized(find_go(arguments.go).go, content, cache_folder())
+    result = optimized(find_go(arguments.go).go, content, cache_folder(), baseline=arguments.baseline)
     write_atomically(output, result)
     if arguments.json:
         terminal.data({"file": str(output), "bytes": len(result), "bytes_before": len(content)})

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from gothreads.cli.command import Command, RawCommand
+from gothreads.cli.environment import name_of, of_environment
 from gothreads.output.terminal import Verbosity
 from gothreads.text import closest
 from gothreads.version import __version__
@@ -17,7 +18,7 @@ from gothreads.version import __version__
 EXIT_CODES = """exit codes:
   0        success
   1        an error, reported on standard error; or a handler returned one
-  2        a wrong command line (the usage is shown); or the module panicked
+  2        a wrong command line; or the module panicked
   124      timeout (--timeout, --limit seconds=N)
   130, 143 Ctrl-C, SIGTERM (serve: 0)
   134      the module trapped, or a Python function that it called raised
@@ -29,16 +30,16 @@ _COMMON = {"-h", "--help", "-v", "--verbose", "-q", "--quiet"}
 
 
 class UsageError(Exception):
-    """The command line is wrong. `as_json`: whether the user asked for JSON."""
+    """The command line is wrong. help: the command that says how it is. as_json: whether the user asked for JSON."""
 
-    def __init__(self, message: str, usage: str) -> None:
+    def __init__(self, message: str, program: str) -> None:
         super().__init__(message)
-        self.message, self.usage, self.as_json = message, usage, False
+        self.message, self.help, self.as_json = message, f"{program} --help", False
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, self.format_usage())
+        raise UsageError(message, self.prog)
 
 
 def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argparse.Namespace:
@@ -55,27 +56,32 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
     if isinstance(command, RawCommand):
         return _raw(command, parser.parse_args([*before, *name]), list(after))
     if command is None and name:
-        instead = (f"To run it: gothreads run {name[0]}" if _is_module(name[0]) else
-                   close(name[0], [one.name for one in commands]) or "gothreads --help lists the commands")
-        raise UsageError(f"{name[0]} is not a command. {instead}", parser.format_usage())
+        instead = (f". To run it: gothreads run {name[0]}" if _is_module(name[0]) else
+                   f". {meant}" if (meant := close(name[0], [one.name for one in commands])) else "")
+        raise UsageError(f"{name[0]} is not a command{instead}", parser.prog)
+    by_environment: list[str] = []
     passes_on = command is not None and command.own_arguments is not None
+    missing = 0
     if command is None or command.own_arguments is None:
         own, passed = _split_at_dashes(after)
     else:
         own, passed, missing = _split(parsers[command.name], after, command.own_arguments)
-        # Or as -cVALUE.
-        given = {name for text in own for name in (text.partition("=")[0], text[:2])}
-        if missing == 1 and (command.last_is_optional or not given.isdisjoint(command.last_is_optional_with)):
-            own.append("")
     try:
         if command is not None:
+            if command.variables and not {"-h", "--help"}.intersection(own):
+                by_environment = of_environment(parsers[command.name], command.variables, os.environ)
+                own = [*by_environment, *own]
+            # Or as -cVALUE.
+            given = {name for text in own for name in (text.partition("=")[0], text[:2])}
+            if missing == 1 and (command.last_is_optional or not given.isdisjoint(command.last_is_optional_with)):
+                own.append("")
             _check_dashes(parsers[command.name], own)
         arguments, unknown = parser.parse_known_args([*before, *name, *own])
         assert command is not None  # else parse_known_args has raised
         if not (passes_on or command.passes_on_dashes):
             unknown += passed
         if unknown:
-            hint = ("; options for the module go after it" if passes_on else "; flags for go build go after --"
+            hint = ("; options for the module go after it" if passes_on else f"; {command.passes_on_dashes} go after --"
                     if command.passes_on_dashes else "")
             flag = unknown[0].partition("=")[0]
             others = [other for other, one in parsers.items() if flag in one._option_string_actions]
@@ -85,12 +91,28 @@ def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argp
                 hint = f". {meant}"
             parsers[command.name].error(f"unrecognized argument: {unknown[0]}{hint}")
     except UsageError as error:
+        error.message += (_instead_of_missing(command, error.message)
+                          + _of_variable(command, error.message, by_environment))
         error.as_json = "--json" in own
         raise
     arguments.note = _note(command.name, parsers[command.name], own[-1], passed) if passes_on else None
     arguments.flags = frozenset(text.partition("=")[0] for text in own if text.startswith("-"))
     arguments.args = passed[passed[:1] == ["--"]:]
     return arguments
+
+
+def _instead_of_missing(command: Command | None, message: str) -> str:
+    """What may stand for the argument that is missing, to follow the message that it is."""
+    if command is None or not command.last_is_optional_with or "arguments are required" not in message:
+        return ""
+    return f", or {' or '.join(command.last_is_optional_with)}"
+
+
+def _of_variable(command: Command | None, message: str, by_environment: Sequence[str]) -> str:
+    """Where the option comes from that a message is about, to follow it, if the environment has it."""
+    about = next((text.partition("=")[0] for text in by_environment
+                  if message.startswith(f"argument {text.partition('=')[0]}:")), None)
+    return "" if command is None or about is None else f" (by {name_of(command.variables, about)})"
 
 
 def build_parser(commands: Sequence[Command | RawCommand]) -> tuple[argparse.ArgumentParser,
@@ -119,8 +141,10 @@ def build_parser(commands: Sequence[Command | RawCommand]) -> tuple[argparse.Arg
 
 
 def close(text: str, names: Sequence[str]) -> str:
-    """The question whether one of these names was meant; "" if none is close."""
-    meant = closest(text, names, cutoff=0.7)
+    """The question whether one of these names was meant; "" if none is close. Options are compared without dashes."""
+    bare = {name.lstrip("-"): name for name in names if name.startswith("--") == text.startswith("--")}
+    found = closest(text.lstrip("-"), bare)
+    meant = None if found is None else bare[found]
     return f"Did you mean {meant}?" if meant is not None else ""
 
 

@@ -11,16 +11,20 @@ from gothreads.cli.command import Command
 from gothreads.cli.module_options import (
     add_build_options,
     add_module,
+    add_option,
     add_run_options,
     add_service_options,
     lines_ended,
     open_or_supervise,
 )
 from gothreads.cli.signals import forwarded
+from gothreads.cli.values import parse_count_or_zero
 from gothreads.errors import GothreadsError, GuestError, ModuleError
 from gothreads.output.terminal import Terminal
 from gothreads.runtime.app import App
+from gothreads.runtime.options import OpenOptions
 from gothreads.supervise.app import Supervised
+from gothreads.wasi.inherited import of_systemd
 
 #: How long to wait before checking whether main does anything, in seconds.
 _IDLE_SECONDS = 2.0
@@ -33,10 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_build_options(parser)
     add_run_options(parser)
     add_service_options(parser)
+    add_option(parser, "--simulate", OpenOptions, "simulate", type=parse_count_or_zero, metavar="SEED")
     parser.set_defaults(no_calls=True)
 
 
 def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
+    sockets, names = of_systemd()
+    arguments.listen = [*(f"fd:{number}" for number in sockets), *arguments.listen]  # so their numbers are systemd's
+    if names:
+        arguments.env = [f"LISTEN_FDNAMES={names}", *arguments.env]
     with forwarded(), open_or_supervise(arguments, terminal) as app:
         if app.loaded.entry != "_start":
             if app.loaded.foreign:
@@ -86,4 +95,5 @@ RUN = Command("run", "run a program to its end; the exit code is the program's",
   gothreads run app.wasm ARG…
   gothreads run --procs 4 --mount ./data:/data:ro ./app -v /data
   gothreads run --listen 127.0.0.1:8080 --allow-net api.example.org:443 ./app
+  gothreads run --simulate 7 ./app
   gothreads run --stall-timeout 10 --on-stall exit ./app""", add_arguments, run, own_arguments=1)

@@ -41,7 +41,7 @@ from gothreads.wasi.handed_listeners import Listeners
 
 if TYPE_CHECKING:
     from gothreads.serve.listeners import Place
-    from gothreads.serve.server import Serving, Transport
+    from gothreads.serve.serving import Serving, Transport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +115,8 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     calls, chosen = cast(ServeOptions, _chosen(arguments, ServeOptions)), _chosen(arguments, ServerOptions)
     check_together(calls)
     check_exists(arguments.module)  # before the port is taken, which is before the module is built
+    if arguments.python and not Path(arguments.python).is_file():
+        raise MisuseError(f"there is no Python file {arguments.python}")
     sources = [arguments.module, *([arguments.python] if arguments.python else [])]
     serving = _serving(cast(ServerOptions, chosen), [sources])
     # Those of the module stay open from one instance to the next.
@@ -157,7 +159,7 @@ def _serve_file(arguments: argparse.Namespace, terminal: Terminal) -> int:
             terminal.error(each)
         return 1
     terminal.as_json = chosen["log_format"] == "json"
-    return serve([hosted(app) for app in served.apps], terminal, serving)
+    return serve([hosted(served, app, terminal) for app in served.apps], terminal, serving)
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -178,7 +180,7 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
 def _serving(chosen: ServerOptions, sources: Sequence[Sequence[str]]) -> Serving:
     """What a server does. sources: of each app."""
     from gothreads.serve.listeners import Address
-    from gothreads.serve.server import Serving, Stopping
+    from gothreads.serve.serving import Serving, Stopping
     metrics = None
     if (address := chosen["metrics_address"]) is not None:
         metrics = Address(*parse_address(address), "--metrics-address", "--metrics-address")
@@ -204,7 +206,7 @@ def _place(chosen: ServerOptions) -> Place:
 
 
 def _transport(chosen: ServerOptions) -> Transport:
-    from gothreads.serve.server import Transport, trusted
+    from gothreads.serve.serving import Transport, trusted
     from gothreads.serve.tls import Tls
     certificate, key, clients = chosen["tls_cert"], chosen["tls_key"], chosen["tls_client_ca"]
     if certificate is None and (key is not None or clients is not None):
@@ -223,4 +225,4 @@ SERVE = Command("serve", "serve a module's exports and handlers over HTTP", """\
   gothreads serve --restart --save-every 10 ./app    restart after a failure, with a state at most 10 s old
   gothreads serve -c gothreads.toml                  several apps, as the file says
   curl -d '{"args": [2, 3]}' localhost:8080/api/call/add""", add_arguments, run, own_arguments=1,
-                last_is_optional_with=("-c", "--config"))
+                last_is_optional_with=("-c", "--config"), variables="GOTHREADS_SERVE_")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,30 +11,38 @@ from gothreads.bridge.host_registry import load_host
 from gothreads.cli.aside import aside
 from gothreads.cli.module_options import DOWN_SECONDS, check_takes_calls, raise_file_limit
 from gothreads.cli.serve_file import AppEntry, FileErrors, ServerFile
+from gothreads.cli.serve_routes import unknown_exports, warn_of_routes
 from gothreads.errors import GothreadsError
 from gothreads.launch import LoadedOptions, find, open_loaded
+from gothreads.output.progress import watching
 from gothreads.output.terminal import Terminal
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.serve.apps import Hosted
+from gothreads.serve.options import WebOptions
 from gothreads.serve.served import Served
-from gothreads.serve.web import WebOptions
 from gothreads.supervise.app import Supervised
 from gothreads.supervise.options import RestartOptions, restart_policy
-from gothreads.typed.schema import declared_by
 from gothreads.wasi.handed_listeners import Listeners
 
 
-def hosted(entry: AppEntry) -> Hosted:
+def hosted(served: ServerFile, entry: AppEntry, terminal: Terminal) -> Hosted:
     """An app of the file, to be served."""
     # Those of the module stay open from one instance to the next.
     listeners = Listeners(entry.open.get("listen", ()), keep=True)
-    return Hosted(lambda: _open(entry, listeners), cast(WebOptions, {**entry.calls, "largest_json": entry.json_limit}),
+
+    def opened() -> Served:
+        with watching(terminal.progress_of(entry.name), again=True):
+            app = _open(entry, listeners)
+        warn_of_routes(served, entry, app)
+        return app
+    return Hosted(opened, cast(WebOptions, {**entry.calls, "largest_json": entry.json_limit}),
                   entry.name, entry.prefix, entry.host, entry.routes)
 
 
 def _open(entry: AppEntry, listeners: Listeners) -> Served:
     loaded = _find(entry)
     check_takes_calls(loaded, entry.module)
+    loaded = replace(loaded, name=entry.name)  # several apps may have the same module
     host = load_host(entry.python) if entry.python is not None else None
     raise_file_limit()
     options = cast(LoadedOptions, entry.open) | LoadedOptions(host=host, listeners=listeners, main_calls=False)
@@ -58,7 +67,7 @@ def check(served: ServerFile, terminal: Terminal, *, as_json: bool) -> None:
             try:
                 loaded = _find(entry)
                 check_takes_calls(loaded, entry.module)
-                errors += _unknown_exports(served, entry, loaded)
+                errors += unknown_exports(served, entry, loaded)
             except GothreadsError as error:
                 errors.append(f"{served.place('apps', entry.name, 'module')}: {error}")
         rows.append(_row(entry))
@@ -72,14 +81,6 @@ def check(served: ServerFile, terminal: Terminal, *, as_json: bool) -> None:
         terminal.out(f"{row['name']:{width[0]}}  {row['at']:{width[1]}}  {row['module']}")
         for route in row["routes"]:
             terminal.out(f"{'':{width[0]}}  {route['route']} → {route['to']}")
-
-
-def _unknown_exports(served: ServerFile, entry: AppEntry, loaded: LoadedModule) -> list[str]:
-    """Routes to exports that the module does not have. (Handlers are known only when it runs.)"""
-    known = {export.name for export in loaded.exports} | {each.name for each in declared_by(loaded.metadata).functions}
-    return [f"{served.place('apps', entry.name, 'routes', number, 'export')}: {entry.module} has no export "
-            f"{route.name}; it has: {', '.join(sorted(known))}"
-            for number, route in enumerate(entry.routes) if route.kind == "export" and route.name not in known]
 
 
 def _row(entry: AppEntry) -> Mapping[str, Any]:

@@ -49,7 +49,7 @@ from gothreads.wasi.network_rules import allowed_address, listening_address
 _PYTHON_ONLY = frozenset({"stdin", "stdout", "stderr", "host", "handlers", "imports", "loop", "progress", "backoff",
                           "on_restart"})
 #: Paths that a server of many apps, and each app, has itself.
-_OWN_PATHS = ("/api", "/dashboard", "/healthz", "/livez", "/metrics", "/readyz", "/openapi.json")
+_OWN_PATHS = ("/api", "/dashboard", "/debug", "/healthz", "/livez", "/metrics", "/readyz", "/openapi.json")
 
 _OF_OPEN = {name: option for name, option in definition(OpenOptions).items() if name not in _PYTHON_ONLY}
 _OF_RESTARTS = {name: option for name, option in definition(RestartOptions).items() if name not in _PYTHON_ONLY}
@@ -289,6 +289,16 @@ class _Reader:
                 if _overlap(app.prefix, other.prefix):
                     self._wrong(keys, f"the prefix {app.prefix} of {app.name}, and {other.prefix} of {other.name}, "
                                       "overlap. Give one of them another")
+            if app.prefix == "/":
+                self._check_hidden(app, [other for other in apps if other.prefix not in (None, "/")])
+
+    def _check_hidden(self, app: AppEntry, others: list[AppEntry]) -> None:
+        """Report routes of an app at "/" that are under the prefixes of others."""
+        for number, route in enumerate(app.routes):
+            for other in others:
+                if f"{route.path}/".startswith(f"{other.prefix}/"):
+                    self._wrong(("apps", app.name, "routes", number, "route"), f"{route.path} is under the prefix "
+                                f"{other.prefix} of {other.name}, which gets its requests. Give the route another path")
 
 
 def _overlap(one: str | None, other: str | None) -> bool:

@@ -11,18 +11,25 @@
 
    State: the variables below are per process, not per module, on purpose. There is only one module, since gothreads
    works in the main interpreter only (module.c refuses others), and wasmtime calls some of this code without any
-   Python object at hand. Access through a module state would cost a lookup in every call. The GIL guards all of it; it
-   is released only while a module's code runs and while many bytes are copied. So builds of Python without the GIL are
-   refused.
+   Python object at hand. Access through a module state would cost a lookup in every call.
+
+   Threads: two may run any of this code at the same time, since free-threaded builds of Python have no GIL. (With the
+   GIL, it is released while a module's code runs, and while many bytes are copied.) So everything here is one of these:
+   - set when gothreads is imported, and never again: what is bound, types, names;
+   - set when an object is made, and never again: a Function, FastExport, HostFunction, Clock, IoCall;
+   - of one thread: THREAD_LOCAL, or for the main thread only (interrupt.c);
+   - of the thread that has a caller: the Caller, its Slot and its functions;
+   - guarded by a lock: IdleCallers (callers.c), Peers, and of an IoTable what io.h says;
+   - atomic, in one place: gt_load, gt_store, and the entries of an IoTable.
 
    wasmtime's functions are passed as addresses (`bind`), since wasmtime-py has loaded them already.
 
-   Uses Python's stable ABI as of 3.11. Vectorcall joined it in 3.12, and 3.11 has it with the same values. */
+   Uses Python's stable ABI as of 3.11. Vectorcall joined it in 3.12, and 3.11 has it with the same values.
+   Free-threaded builds have no stable ABI before 3.15: there the extension is for one version. */
 
 #ifndef GOTHREADS_FAST_H
 #define GOTHREADS_FAST_H
 
-#define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
 
 /* Before Python.h, which has errors of its own for some of these builds. */
@@ -30,6 +37,10 @@
 #include <pyconfig.h>
 
 #include <stdint.h>
+
+#if !defined(Py_GIL_DISABLED)
+#define Py_LIMITED_API 0x030B0000
+#endif
 
 #if !defined(__linux__)
 #error "gothreads supports Linux only."
@@ -46,10 +57,6 @@
 #if PY_VERSION_HEX < 0x030B0000
 #error "gothreads needs Python 3.11 or later."
 #endif
-#if defined(Py_GIL_DISABLED)
-#error "gothreads does not support free-threaded Python: the GIL guards the state of this extension."
-#endif
-
 #include <Python.h>
 #include <structmember.h>
 
@@ -69,13 +76,31 @@ PyAPI_FUNC(PyObject *) PyObject_Vectorcall(PyObject *callable, PyObject *const *
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define THREAD_LOCAL __thread
 
+/* Guards what several threads change. With the GIL it is nothing: the GIL is held as long as this would be. No Python
+   code runs, nothing waits and no object is freed meanwhile, so no thread can have it and wait for another. */
+#if defined(Py_GIL_DISABLED)
+typedef PyMutex Lock;
+#define gt_lock(lock) PyMutex_Lock(lock)
+#define gt_unlock(lock) PyMutex_Unlock(lock)
+#else
+typedef struct {
+    char unused;
+} Lock;
+#define gt_lock(lock) ((void)(lock))
+#define gt_unlock(lock) ((void)(lock))
+#endif
+
+/* A number that other threads may change or read meanwhile. */
+#define gt_load(place) __atomic_load_n(place, __ATOMIC_ACQUIRE)
+#define gt_store(place, value) __atomic_store_n(place, value, __ATOMIC_RELEASE)
+
 #pragma GCC visibility push(hidden)
 
 /* Constants that Python has too. The module exports them without the prefix (module.c), and Python compares them when
    it imports the file that is named here (engine/extension.py, shared). */
 
 /* engine/extension.py: to be raised, there too, with each change to the functions and types that Python uses. */
-#define GT_ABI 5
+#define GT_ABI 6
 /* engine/ffi.py: a letter for each type of value, as in module struct; ? for a bool. */
 #define GT_VALUE_KINDS "iIqQfd?"
 /* engine/stack.py: the fast path is for calls that find less than one part in so many of Python's stack in use. */
@@ -227,23 +252,60 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
+    Lock lock;        /* guards the next four, and `since` of the callers here: callers.c says why */
     Caller **callers; /* the oldest first */
     Py_ssize_t count, capacity;
+    char open;        /* the app is running and accepts calls */
+    /* Set by Python, which holds callback_m's condition; read with gt_load. */
+    int waiting, passed, over;
+    /* Set once. */
     /* C calls its `released` if a thread waits or a caller is old, its `release` if there are too many callers, and its
        `trapped` after a trap. */
     PyObject *cache;
     PyObject *postponed; /* interrupt.Postponed, for calls of the main thread; or None: it makes none here */
-    char open;           /* the app is running and accepts calls */
-    int waiting, passed, over;
-    Py_ssize_t stack; /* how much stack a thread must have, in bytes */
+    Py_ssize_t stack;    /* how much stack a thread must have, in bytes */
     double idle_seconds;
     const char *memory; /* the module's */
     const void *shared; /* its wasmtime_sharedmemory_t, which knows the size */
 } IdleCallers;
 
 extern PyTypeObject *gt_idle_callers_type;
-/* Puts a caller on top. 0, and then it takes over the reference; or -1 with an exception. */
-int gt_push_idle(IdleCallers *idle, Caller *caller);
+/* Makes room for more callers. The lock is held. 0, or -1 if there is no memory. */
+int gt_grow_idle(IdleCallers *idle);
+/* Drops a caller for which there was no room, and sets MemoryError. -1. */
+int gt_lose_caller(Caller *caller);
+
+/* The next two are inlined, since each short call needs them: as functions they cost a request 4 %. */
+
+/* Takes the caller on top, at the time `now`; NULL, without an exception, if that is left to Python. */
+static inline Caller *gt_take_idle(IdleCallers *idle, double now)
+{
+    Caller *caller = NULL;
+    gt_lock(&idle->lock);
+    if (LIKELY(idle->open && idle->count && !gt_load(&idle->passed))) {
+        caller = idle->callers[--idle->count];
+        caller->since = now;
+    }
+    gt_unlock(&idle->lock);
+    return caller;
+}
+
+/* Puts a caller on top, at the time `now`, and takes over the reference. 1: a thread waits for one, or there is an old
+   one: the cache's `released` is to be called. -1 with an exception: the caller is lost. */
+static inline int gt_put_idle(IdleCallers *idle, Caller *caller, double now)
+{
+    int failed, look = 0;
+    gt_lock(&idle->lock);
+    failed = UNLIKELY(idle->count == idle->capacity) && gt_grow_idle(idle);
+    if (LIKELY(!failed)) {
+        caller->since = now;
+        look = idle->count > 0 && idle->callers[0]->since < now - idle->idle_seconds;
+        idle->callers[idle->count++] = caller;
+        look |= gt_load(&idle->waiting);
+    }
+    gt_unlock(&idle->lock);
+    return LIKELY(!failed) ? look != 0 : gt_lose_caller(caller);
+}
 
 /* host_functions.c: what wasmtime calls for a HostFunction, with that object as its data. NULL, with an exception, if it is
    none. */

@@ -25,22 +25,14 @@ static int has_frames(double now)
     return 1;
 }
 
-/* Takes a caller; NULL, without an exception, if the call is left to Python. The GIL is held from the check of `open`
-   until the caller counts as in use: a thread that clears `open` afterwards, and then checks whether all callers have
-   left, sees this one. */
+/* Takes a caller; NULL, without an exception, if the call is left to Python. */
 static Caller *take_caller(IdleCallers *idle)
 {
-    Caller *caller;
     double now;
-    if (UNLIKELY(!idle->open || idle->passed || gt_depth || gt_room < idle->stack || !idle->count))
+    if (UNLIKELY(gt_depth || gt_room < idle->stack))
         return NULL;
-    if (!has_frames(now = gt_fine_now()))
-        return NULL;
-    if (UNLIKELY(!idle->open || idle->passed || !idle->count)) /* the check may have let other threads run */
-        return NULL;
-    caller = idle->callers[--idle->count];
-    caller->since = now;
-    return caller;
+    now = gt_fine_now();
+    return LIKELY(has_frames(now)) ? gt_take_idle(idle, now) : NULL;
 }
 
 /* The main thread begins a call: from here on, what signal handlers raise is kept. 0, or -1, without an exception, if
@@ -53,7 +45,7 @@ static int begin_on_main(IdleCallers *idle)
         PyErr_Clear();
         return -1;
     }
-    gt_serial++;
+    gt_store(&gt_serial, gt_serial + 1); /* the watcher reads it */
     gt_all_held = 0;
     return 0;
 }
@@ -87,33 +79,28 @@ static int call_cache(const IdleCallers *idle, PyObject *method, PyObject *argum
 /* Puts back a caller whose call has returned, and takes over its reference. 0, or -1 with an exception. */
 static int put_back(IdleCallers *idle, Caller *caller)
 {
-    double now = gt_coarse_now();
-    int old = idle->count > 0 && idle->callers[0]->since < now - idle->idle_seconds, failed;
-    if (UNLIKELY(idle->over)) {
-        failed = call_cache(idle, name_release, (PyObject *)caller);
+    int look;
+    if (UNLIKELY(gt_load(&idle->over))) {
+        int failed = call_cache(idle, name_release, (PyObject *)caller);
         Py_DECREF((PyObject *)caller);
         return failed;
     }
-    caller->calls++;
-    caller->since = now;
-    if (UNLIKELY(gt_push_idle(idle, caller))) {
-        Py_DECREF((PyObject *)caller);
-        return -1;
-    }
+    gt_store(&caller->calls, caller->calls + 1);
+    look = gt_put_idle(idle, caller, gt_coarse_now());
     /* The caller is back by now, whatever the result of this. */
-    return UNLIKELY(idle->waiting || old) ? call_cache(idle, name_released, NULL) : 0;
+    return UNLIKELY(look > 0) ? call_cache(idle, name_released, NULL) : look;
 }
 
 /* A call of one or two functions, in one caller. */
 typedef struct {
     IdleCallers *idle;
     Caller *caller;
-    Function *functions[2]; /* borrowed from the caller, whose functions are never removed */
+    Function *functions[2]; /* borrowed from the caller, which this thread has: its functions are never removed */
     int on_main, trapped;
 } Call;
 
-/* Takes a caller, which must have all these functions. 0, or -1, without an exception, if the call is left to
-   Python. */
+/* Takes a caller, which must have all these functions. 0, or -1 if the call is left to Python, unless there is an
+   exception. */
 static int begin(Call *call, IdleCallers *idle, PyObject **names, int count)
 {
     Caller *caller = take_caller(idle);
@@ -135,7 +122,9 @@ static int begin(Call *call, IdleCallers *idle, PyObject **names, int count)
     return 0;
 back:
     PyErr_Clear();
-    idle->count++; /* its place is still free: the GIL was held */
+    /* A thread may have looked for a caller meanwhile, and wait. */
+    if (UNLIKELY(gt_put_idle(idle, caller, caller->since) > 0))
+        call_cache(idle, name_released, NULL);
     return -1;
 }
 
@@ -253,8 +242,11 @@ static PyObject *FastExport_vectorcall(PyObject *self, PyObject *const *args, si
     for (place = 0; place < export->count; place++)
         if (UNLIKELY(!gt_from_python(export->params[place], args[place], &values[place])))
             goto slow;
-    if (begin(&call, idle, &export->name, 1))
+    if (begin(&call, idle, &export->name, 1)) {
+        if (UNLIKELY(PyErr_Occurred()))
+            return NULL;
         goto slow;
+    }
     if (LIKELY(run(&call, 0, values) == 0))
         answer = gt_to_python(export->result, values);
     else
@@ -426,8 +418,13 @@ static PyObject *request(PyObject *self, PyObject *const *args, Py_ssize_t count
         Py_RETURN_NONE;
     }
     PyBytes_AsStringAndSize(args[2], &payload, &size);
-    if (handler_size > MUCH || size > GT_LARGEST - MUCH || begin(&call, idle, names, 2))
+    if (handler_size > MUCH || size > GT_LARGEST - MUCH)
         Py_RETURN_NONE;
+    if (begin(&call, idle, names, 2)) {
+        if (PyErr_Occurred())
+            return NULL;
+        Py_RETURN_NONE;
+    }
     slot = (Slot *)call.caller->slot;
     if (slot == NULL || !slot->address) {
         Py_INCREF(Py_None);

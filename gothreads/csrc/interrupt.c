@@ -150,7 +150,7 @@ static PyObject *get_serial(PyObject *self, PyObject *unused)
 {
     (void)self;
     (void)unused;
-    return PyLong_FromUnsignedLongLong(gt_serial);
+    return PyLong_FromUnsignedLongLong(gt_load(&gt_serial));
 }
 
 static PyObject *set_kept(PyObject *self, PyObject *value)

@@ -108,7 +108,7 @@ typedef struct {
     Peers *peers;           /* a reference */
     /* The poller's (poller.c). */
     int epoll, wake;        /* wake: an eventfd, readable when a blocked poll_wait is to return */
-    pthread_mutex_t lock;   /* guards injected and below */
+    pthread_mutex_t lock;   /* guards injected and below; and held when Python uses `wake`, or closes the poller */
     Event *injected;        /* events that Python has for Go, without duplicates */
     size_t injected_count, injected_capacity;
     atomic_size_t pending;  /* injected_count, to be read without the lock */

@@ -83,7 +83,13 @@ static PyObject *create(PyObject *spec, PyModuleDef *definition)
     return module;
 }
 
-static PyModuleDef_Slot slots[] = {{Py_mod_create, create}, {0, NULL}};
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_create, create},
+#if defined(Py_GIL_DISABLED)
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED}, /* fast.h says why */
+#endif
+    {0, NULL},
+};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "gothreads._fast",
                                         "Calls between Python and a module's instances, in C.", 0, NULL,
                                         slots, NULL, NULL, NULL};

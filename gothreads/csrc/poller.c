@@ -161,11 +161,10 @@ int gt_io_inject(IoTable *table, Event event)
         table->injected_count++;
         atomic_store(&table->pending, table->injected_count);
     }
+    if (!failed)
+        wake(table); /* under the lock: the poller may be closed meanwhile, and its descriptor be another's */
     pthread_mutex_unlock(&table->lock);
-    if (failed)
-        return -1;
-    wake(table);
-    return 0;
+    return -failed;
 }
 
 int gt_io_open_poller(IoTable *table, int stop)
@@ -181,11 +180,13 @@ int gt_io_open_poller(IoTable *table, int stop)
 
 void gt_io_close_poller(IoTable *table)
 {
+    pthread_mutex_lock(&table->lock);
     if (table->wake >= 0)
         close(table->wake);
     if (table->epoll >= 0)
         close(table->epoll);
     table->wake = table->epoll = -1;
+    pthread_mutex_unlock(&table->lock);
 }
 
 const IoFunction gt_poll_functions[] = {

@@ -17,7 +17,7 @@
 
    pass_on reads a wish in a signal handler, and faulthandler writes one in a signal handler, so there are no locks. The
    handler in a wish (`sa_sigaction`) is one word, which is read once, and pass_on acts on nothing else. The rest of a
-   wish is only reported back to the interpreter, under the GIL or in a thread that is dying.
+   wish is only reported back to the interpreter.
 
    A synchronous fault whose signal is blocked also kills the process. So pthread_sigmask is redirected too, and never
    blocks these signals. */

@@ -17,6 +17,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from gothreads.engine.stack import big_stack
+from gothreads.engine.thread_names import name_thread
 from gothreads.errors import AppClosed, CallersBusy, GothreadsError, drop_frames
 
 log = logging.getLogger("gothreads")
@@ -194,6 +195,7 @@ class CallThreads:
                         return None
 
     def _run(self) -> None:
+        name_thread("go-caller")
         _current.workers = self
         while (job := self._next()) is not None:
             future, work = job

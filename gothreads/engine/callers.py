@@ -1,13 +1,11 @@
 """The parts of callers and their cache (callback_m.py) that C also uses.
 
 With them the C fast path can take an idle caller and put it back without running Python code. The C versions
-(csrc/callers.c) have the same members and replace these classes when the extension is in use. All of it is guarded by
-the GIL.
+(csrc/callers.c) have the same members and replace these classes when the extension is in use.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 from gothreads.engine.extension import compiled
@@ -37,8 +35,11 @@ class Slot:
         self.address = self.requests = 0
 
 
-class IdleCallers(deque[Any]):
+class IdleCallers(list[Any]):
     """The idle callers, last in, first out, and whether new calls may take one.
+
+    Any thread may use it without a lock: taking one (`pop`), putting one back (`append`) and `copy` are single steps,
+    which come one after the other (callback_m.py, invariant 4). In C a lock makes them so.
 
     open: the app is running and accepts calls.
     waiting, passed: the counts of sync/wait_queue.py.
@@ -58,6 +59,14 @@ class IdleCallers(deque[Any]):
         memory, shared: the host addresses of the memory and of its wasmtime_sharedmemory_t.
         """
         super().__init__()
+
+    def popleft(self) -> Any:
+        """Take the caller that was put back first. IndexError if there is none."""
+        return self.pop(0)
+
+    def appendleft(self, caller: Any) -> None:
+        """Put a caller back; it is the last to be taken."""
+        self.insert(0, caller)
 
 
 if compiled is not None:

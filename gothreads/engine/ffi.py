@@ -15,7 +15,7 @@ import struct
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import wasmtime
 from wasmtime import _bindings, _ffi
@@ -23,7 +23,7 @@ from wasmtime._extern import wrap_extern
 
 from gothreads.engine import interrupt
 from gothreads.engine.extension import compiled, shared
-from gothreads.errors import Frame, InternalError, ModuleError
+from gothreads.errors import InternalError, ModuleError
 from gothreads.text import shown
 
 Value = _bindings.wasmtime_val_raw
@@ -57,12 +57,24 @@ _on_epoch = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_vo
 _FUNC: int = _ffi.WASMTIME_EXTERN_FUNC.value
 
 
+class TrapFrame(NamedTuple):
+    """One frame of the stack at a trap, innermost first: the function's number, and offsets in its body and the module.
+
+    They are those of the module that was compiled (engine/settings.py: as_compiled). -1: unknown.
+    """
+
+    name: str
+    function: int
+    within: int
+    offset: int
+
+
 @dataclass(frozen=True)
 class Trap:
     """Why a call did not return. `exit_code` is set if the module called WASI's proc_exit."""
 
     message: str
-    frames: tuple[Frame, ...] = ()
+    frames: tuple[TrapFrame, ...] = ()
     exit_code: int | None = None
 
 
@@ -304,8 +316,9 @@ def trap_of(raised: wasmtime.WasmtimeError | wasmtime.Trap) -> Trap:
             return Trap(f"exit {raised.code}", exit_code=raised.code)
         if isinstance(raised, wasmtime.WasmtimeError):
             return Trap(str(raised))
-        frames = tuple(Frame(frame.func_name or f"function {frame.func_index}", -1 if frame.module_offset == _UNKNOWN
-                             else frame.module_offset)
+        frames = tuple(TrapFrame(frame.func_name or f"function {frame.func_index}", frame.func_index,
+                                 *(-1 if offset == _UNKNOWN else offset
+                                   for offset in (frame.func_offset, frame.module_offset)))
                        for frame in raised.frames)
         message = raised.message.strip().splitlines()[-1] if raised.message.strip() else "trap"
         return Trap(_CAUSE.sub("", message.strip()), frames)

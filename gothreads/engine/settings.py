@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import logging
 import platform
 import time
@@ -24,9 +23,11 @@ from gothreads import cache
 from gothreads.engine import trap_signals
 from gothreads.engine.precompiled import Precompiled
 from gothreads.errors import GothreadsError, ModuleError
-from gothreads.files import cache_folder, keep, kept, write_atomically
-from gothreads.output.progress import COMPILE, timed
+from gothreads.files import cache_folder, cache_key, keep, kept, making, write_atomically
+from gothreads.output.progress import COMPILE, WAIT, timed
 from gothreads.requirements import WASMTIME, warn_once
+from gothreads.wasm.binary import Module
+from gothreads.wasm.go_functions import with_go_names
 from gothreads.wasm.parsing import parse
 from gothreads.wasm.passes import stops, waits
 
@@ -54,6 +55,8 @@ class StopCheck(Enum):
 
 #: What the machine code depends on besides wasmtime and the machine.
 _ALONE = "epochs memories alone"
+#: Appended for functions with the names that they have in Go.
+_NAMED = " names"
 #: From this size in bytes on, compiling takes long enough to be logged.
 _LARGE = 1 << 20
 
@@ -63,12 +66,14 @@ def needs_fence() -> bool:
     return platform.machine() not in ("x86_64", "AMD64")
 
 
-def new_engine(stack: int, *, threads: bool = True, stop_check: StopCheck = StopCheck.EPOCH) -> wasmtime.Engine:
+def new_engine(stack: int, *, threads: bool = True, stop_check: StopCheck = StopCheck.EPOCH,
+               perf: bool = False) -> wasmtime.Engine:
     """An engine for one app. GothreadsError if wasmtime has no compiler for this machine.
 
     stack: how much of a thread's stack WebAssembly may use, in bytes.
     threads: whether modules may share memories. Off where none needs to: wasmtime guarantees less for shared memories
     (docs/security.md).
+    perf: whether to write where each function is to /tmp/perf-PID.map, for the profiler perf.
     """
     if platform.machine() not in MACHINES:
         raise GothreadsError(f"wasmtime has no compiler for {platform.machine()}, and its interpreter has no threads. "
@@ -81,6 +86,8 @@ def new_engine(stack: int, *, threads: bool = True, stop_check: StopCheck = Stop
     # Only the C API can set this. It must not be smaller than max_wasm_stack.
     _ffi.dll.wasmtime_config_async_stack_size_set(config.ptr(), ctypes.c_uint64(stack + STACK_MARGIN))
     config.max_wasm_stack = stack
+    if perf:
+        config.profiler = "perfmap"
     with trap_signals.kept():
         return wasmtime.Engine(config)
 
@@ -104,31 +111,40 @@ class MachineCode:
     seconds: float | None
 
 
-def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int,
-                   precompiled: Precompiled | None = None) -> MachineCode:
+def compile_module(engine: wasmtime.Engine, wasm: bytes, stack: int, precompiled: Precompiled | None = None, *,
+                   perf: bool = False) -> MachineCode:
     """Compile a module for an engine without threads, or load it from the cache. ModuleError if it is not valid.
 
-    A cache miss is logged. precompiled: the module's machine code, if the user has it and trusts it.
+    A cache miss is logged. precompiled: the module's machine code, if the user has it and trusts it. perf: functions
+    get the names that they have in Go, if the module says them.
     """
     if precompiled is not None:
         return _given(engine, precompiled, _ALONE)
-    return _compiled(engine, wasm, stack, _ALONE, lambda wasm: wasm)
+    def rewritten(wasm: bytes) -> bytes:
+        return with_go_names(parse(wasm)).encode() if perf else wasm
+    return _compiled(engine, wasm, stack, _ALONE, rewritten, perf=perf)
 
 
 def compile_threaded(engine: wasmtime.Engine, wasm: bytes, stack: int, precompiled: Precompiled | None = None,
-                     stop_check: StopCheck = StopCheck.EPOCH) -> MachineCode:
+                     stop_check: StopCheck = StopCheck.EPOCH, *, perf: bool = False) -> MachineCode:
     """The same for a module with threads. All its waits are rewritten (wasm/passes/waits.py): no file is trusted.
 
     stop_check: as the engine has it.
     """
     def rewritten(wasm: bytes) -> bytes:
         wasmtime.Module.validate(engine, wasm)  # before rewriting: the module may refer only to its own items
-        module = waits.rewrite_waits(parse(wasm))
-        return (stops.add_stop_checks(module) if stop_check is StopCheck.FLAG else module).encode()
+        module = parse(wasm)
+        return as_compiled(with_go_names(module) if perf else module, stop_check).encode()
     settings = _threaded(stop_check)
     if precompiled is not None:
         return _given(engine, precompiled, settings)
-    return _compiled(engine, wasm, stack, settings, rewritten)
+    return _compiled(engine, wasm, stack, settings, rewritten, perf=perf)
+
+
+def as_compiled(module: Module, stop_check: StopCheck) -> Module:
+    """A module with threads as it is compiled. (One without threads is compiled as it is.)"""
+    module = waits.rewrite_waits(module)
+    return stops.add_stop_checks(module) if stop_check is StopCheck.FLAG else module
 
 
 def _threaded(stop_check: StopCheck) -> str:
@@ -160,14 +176,22 @@ def _given(engine: wasmtime.Engine, precompiled: Precompiled, settings: str) -> 
                           "Compile it again here: gothreads compile") from None
 
 
-def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str,
-              rewritten: Callable[[bytes], bytes]) -> MachineCode:
+def _compiled(engine: wasmtime.Engine, wasm: bytes, stack: int, how: str, rewritten: Callable[[bytes], bytes], *,
+              perf: bool) -> MachineCode:
     # Everything that affects the machine code, or what wasmtime accepts. wasmtime checks the rest itself when loading.
+    how += _NAMED if perf else ""
     settings = f"{version('wasmtime')} {platform.machine()} {platform.system()} {how} stack={stack}"
-    key = hashlib.sha256(settings.encode() + b"\0" + hashlib.sha256(wasm).digest()).hexdigest()[:32]
-    path = cache_folder() / "compiled" / f"{key}.cwasm"
-    if (loaded := _load(engine, path)) is not None:
+    path = cache_folder() / "compiled" / f"{cache_key(settings, wasm)}.cwasm"
+    if (loaded := _load(engine, path, perf=perf)) is not None:
         return MachineCode(loaded, None)
+    with making(path, timed(WAIT, None)):  # two apps of a server may have the same module
+        if (loaded := _load(engine, path, perf=perf)) is not None:
+            return MachineCode(loaded, None)
+        return _compiled_now(engine, wasm, path, rewritten)
+
+
+def _compiled_now(engine: wasmtime.Engine, wasm: bytes, path: Path, rewritten: Callable[[bytes], bytes]) -> MachineCode:
+    """Compile a module, and keep the machine code."""
     begin = time.monotonic()
     level = logging.INFO if len(wasm) >= _LARGE else logging.DEBUG
     log.log(level, "compiling %.1f MB of WebAssembly to machine code (once for each build)", len(wasm) / 1e6)
@@ -207,11 +231,14 @@ def _remember_speed(speed: float) -> None:
         write_atomically(_speed_file(), f"{speed:.0f}\n".encode(), 0o600)
 
 
-def _load(engine: wasmtime.Engine, path: Path) -> wasmtime.Module | None:
+def _load(engine: wasmtime.Engine, path: Path, *, perf: bool) -> wasmtime.Module | None:
     with kept(path) as file:
         if file is None:
             return None
         try:  # the open file, not whatever may have its name by now
+            if perf:  # perf takes the names of code that is in a file from there, with more in them than Go's
+                file.seek(0)
+                return wasmtime.Module.deserialize(engine, file.read())
             return wasmtime.Module.deserialize_file(engine, f"/proc/self/fd/{file.fileno()}")
         except wasmtime.WasmtimeError as error:
             log.info("the compiled module in the cache does not fit here, and is made again: %s",

@@ -22,8 +22,8 @@ log = logging.getLogger("gothreads")
 #: The stages. BUILD counts packages, of the program, TOOLS those of gothreads' own Go programs, and OPTIMIZE functions.
 #: COMPILE counts seconds, and its total is an estimate, or None. WAIT counts seconds, too.
 TOOLS, BUILD, OPTIMIZE, COMPILE, WAIT = "tools", "build", "optimize", "compile", "wait"
-#: What gothreads test shows, too, when nothing had to be compiled before.
-LINK = "link"
+#: What gothreads test shows, too: when nothing had to be compiled before, and how often it has run simulated tests.
+LINK, SIMULATE = "link", "simulate"
 #: Called with the stage, how much is done, and of how much (None if unknown). When a stage ends, both are equal.
 Progress = Callable[[str, float, float | None], None]
 #: From so many packages on, Go's standard library is among those that are compiled, which takes long.
@@ -33,7 +33,7 @@ STANDARD_LIBRARY = f"compiling Go's standard library for WebAssembly {_ONCE}"
 
 _STAGES = {TOOLS: f"compiling a Go program that gothreads needs {_ONCE}", BUILD: "compiling Go packages",
            LINK: "linking", OPTIMIZE: "optimizing functions", COMPILE: "compiling to machine code",
-           WAIT: "waiting for another process that builds this program"}
+           SIMULATE: "simulating runs", WAIT: "waiting for another build of this program"}
 #: From so many seconds on, a stage is logged.
 _LONG_SECONDS = 5.0
 #: After so many seconds, a stage that goes on is logged again.
@@ -81,7 +81,9 @@ class ProgressLine:
 def _text(stage: str, done: float, total: float | None, seconds: float) -> str:
     if stage in (LINK, WAIT):
         return f"{_STAGES[stage]}: {seconds:.0f} s"
-    if stage in (TOOLS, BUILD, OPTIMIZE):
+    if stage == BUILD and not done:  # Go looks what it must compile, or links
+        return f"building the Go program: {seconds:.0f} s"
+    if stage in (TOOLS, BUILD, OPTIMIZE, SIMULATE):
         of = "" if total is None else f" (of {'up to ' if stage == BUILD else ''}{total:.0f})"
         what = " packages" if stage == TOOLS else ""
         return f"{_STAGES[stage]}: {done:.0f}{what}{of}, {seconds:.0f} s"
@@ -194,8 +196,10 @@ class _Reports:
     The stage's own thread and the ticker report, so a lock keeps one report after the other.
     """
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, begin: tuple[float, float | None] | None = None) -> None:
+        """begin: what to report if there is no other report soon."""
         self._stage, self._lock = stage, threading.RLock()
+        self._begin, self._begun = begin, time.monotonic()
         watcher = _current()
         self._tell, self.again = watcher.tell, watcher.again
         self._last: tuple[float, float | None] | None = None
@@ -215,8 +219,11 @@ class _Reports:
     def repeat(self) -> None:
         """Report the same again: only the time has changed."""
         with self._lock:
-            if self._last is not None:
-                self.report(*self._last)
+            last = self._last
+            if last is None and time.monotonic() - self._begun >= _SHORT_SECONDS:
+                last = self._begin
+            if last is not None:
+                self.report(*last)
 
     def end(self) -> None:
         """Report the end of the stage, if its beginning was."""
@@ -227,9 +234,13 @@ class _Reports:
 
 
 @contextlib.contextmanager
-def reporting(stage: str) -> Iterator[Callable[[float, float | None], None]]:
-    """For the code that works: yields a function to call with how much is done, and of how much."""
-    reports = _Reports(stage)
+def reporting(stage: str, begin: tuple[float, float | None] | None = None
+              ) -> Iterator[Callable[[float, float | None], None]]:
+    """For the code that works: yields a function to call with how much is done, and of how much.
+
+    begin: these, to be shown while it was not called yet.
+    """
+    reports = _Reports(stage, begin)
     try:
         with _ticking(reports.repeat) if reports.again else contextlib.nullcontext():
             yield reports.report

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any, TextIO
 
 from gothreads.output.json_lines import json_line, record_line
-from gothreads.output.progress import ProgressLine, ProgressLog
+from gothreads.output.progress import Progress, ProgressLine, ProgressLog
 
 #: After so many seconds, a stage is mentioned where there is no line that changes.
 _LONG_SECONDS = 30.0
@@ -48,10 +48,10 @@ class Terminal:
         if self.verbosity is Verbosity.VERBOSE:
             self._message("debug", text)
 
-    def say(self, text: str) -> None:
-        """Print a message, unless --quiet."""
+    def say(self, text: str, **fields: str) -> None:
+        """Print a message, unless --quiet. fields: further ones, of JSON."""
         if self.verbosity is not Verbosity.QUIET:
-            self._message("info", text)
+            self._message("info", text, **fields)
 
     def error(self, text: str) -> None:
         """Print a warning or an error."""
@@ -62,10 +62,10 @@ class Terminal:
         if self.as_json:
             self.raw(record_line(record))
         else:
-            self._message("", record.getMessage())
+            self._message("", _named(record))
 
-    def _message(self, level: str, text: str) -> None:
-        self.raw(json_line(level, "gothreads", text) if self.as_json else
+    def _message(self, level: str, text: str, **fields: str) -> None:
+        self.raw(json_line(level, "gothreads", text, **fields) if self.as_json else
                  f"gothreads: {_printable(text, self.stderr)}\n")
 
     def raw(self, text: str) -> None:
@@ -84,9 +84,19 @@ class Terminal:
         else:
             self._log(stage, done, total)
 
+    def progress_of(self, app: str) -> Progress:
+        """Shows the progress of one of several apps, which are built at the same time: in lines with its name."""
+        return ProgressLog(lambda text: self.say(f"{app}: {text}", app=app), _LONG_SECONDS)
+
     def clear(self) -> None:
         """Erase the progress line."""
         self._line.clear()
+
+
+def _named(record: logging.LogRecord) -> str:
+    """The message of a record, which begins with the name of the app that it concerns."""
+    text, app = record.getMessage(), getattr(record, "app", None)
+    return text if app is None or text.startswith((f"{app}: ", f"{app} ")) else f"{app}: {text}"
 
 
 def _in_python(letter: str) -> str:

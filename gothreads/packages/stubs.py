@@ -89,7 +89,8 @@ class _ArgumentNames(_ResultNames):
             case "bytes":
                 return "_Buffer"
             case "list":
-                return f"_abc.Sequence[{self.of(kind.of[0])}]"
+                array = " | _Array" if _is_matrix(kind) else ""
+                return f"_abc.Sequence[{self.of(kind.of[0])}]{array}"
             case "set":
                 return f"_abc.Set[{self.of(kind.of[0])}]"
             case "dict":
@@ -110,6 +111,11 @@ class _ArgumentNames(_ResultNames):
         return f"{result} | _abc.Awaitable[{result}]" if results else "_builtins.object"
 
 
+def _is_matrix(kind: Type) -> bool:
+    """Whether it is a list of rows of numbers, for which an array of more dimensions may stand."""
+    return kind.shape == "list" and (kind.of[0].shape == "numbers" or _is_matrix(kind.of[0]))
+
+
 _RESULTS, _ARGUMENTS = _ResultNames(), _ArgumentNames()
 
 
@@ -118,7 +124,10 @@ def _number(kind: Type) -> str:
 
 
 def write_package(loaded: LoadedModule, folder: Path) -> list[str]:
-    """Write a package for a module; returns the names of its files. MisuseError: it has no typed functions."""
+    """Write a package for a module; returns the names of its files.
+
+    MisuseError: it has no typed functions, or one whose name the package has itself.
+    """
     _, files = package_files(loaded)
     make_folder(folder)
     for name, content in files.items():
@@ -127,10 +136,14 @@ def write_package(loaded: LoadedModule, folder: Path) -> list[str]:
 
 
 def package_files(loaded: LoadedModule) -> tuple[str, Mapping[str, bytes]]:
-    """The path of the Go package, and the files of the Python package: name -> content."""
+    """The path of the Go package, and the files of the Python package: name -> content.
+
+    MisuseError as write_package.
+    """
     if loaded.metadata is None or loaded.metadata.typed is None:
         raise MisuseError(f"{loaded.name} has no typed functions. In Go, put //gothreads:export above a function")
     schema = read_schema(loaded.metadata.typed)
+    _check_names(schema)
     package = min((function.package for function in schema.functions), key=len, default=_OF_A_FILE)
     if package == _OF_A_FILE:
         package = loaded.name
@@ -139,13 +152,22 @@ def package_files(loaded: LoadedModule) -> tuple[str, Mapping[str, bytes]]:
                      DESCRIPTION: json.dumps(loaded.metadata.typed).encode(), MODULE: loaded.wasm}
 
 
+def _check_names(schema: Schema) -> None:
+    """MisuseError if a function would hide what the package has under its name."""
+    classes = [each.name for each in schema.classes] + [each.name for each in schema.errors]
+    taken = {**{name: f"class {name}" for name in classes}, "open": "open()"}
+    for function in schema.functions:
+        if function.name in taken:
+            raise MisuseError(f"{function.position}: {function.name} would hide the package's {taken[function.name]}. "
+                              f"Give the function another name in Python: //gothreads:export {function.name}_it")
+
+
 def stub(schema: Schema, package: str) -> str:
     """The stub of the package."""
     parts = [_enumeration(each) if each.members else _struct(each) for each in schema.classes]
     parts += [_exception(each) for each in schema.errors]
     parts += [_function(each) for each in schema.functions]
-    if all(each.name != "open" for each in schema.functions):
-        parts += _open(schema)
+    parts += _open(schema)
     body = "\n".join(parts)
     body = "\n".join([*(text for name, text in _PROTOCOLS.items() if _uses(body, name)), body])
     imports = "\n".join(text for name, text in _IMPORTS.items() if _uses(body, name))

@@ -13,11 +13,13 @@ A call that may be given up always runs on one of the app's threads (runtime/can
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from gothreads.bridge import tracing
 from gothreads.bridge.buffers import Guest
 from gothreads.bridge.exports import Export
 from gothreads.engine import ffi, interrupt, stack
@@ -38,6 +40,7 @@ from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
 from gothreads.runtime.state import State
 from gothreads.sync.deadlines import Deadline
+from gothreads.typed.namespace import Functions
 
 T = TypeVar("T")
 
@@ -48,6 +51,8 @@ _OVERDUE_SECONDS = 1.0
 
 class CallRunner(Lifecycle):
     """Runs calls into a module. A "call" here is a function that does the work on the thread that runs it."""
+
+    functions: Functions  # set by App
 
     def __init__(self, loaded: LoadedModule, options: Options) -> None:
         super().__init__(loaded, options)
@@ -77,6 +82,9 @@ class CallRunner(Lifecycle):
     def _stop_call(self, guest: Guest, cause: LimitExceeded) -> None:
         """End the instance that a call is in (here, the whole app). From any thread; returns at once."""
         self._end(cause)
+
+    def _reported(self, text: bytes) -> None:
+        """Log how to mount the paths that this text, an error that the module has returned, says are missing."""
 
     # The calls themselves.
 
@@ -145,6 +153,7 @@ class CallRunner(Lifecycle):
     def _submit_to(self, workers: CallThreads, call: Callable[[], Any]) -> Call:
         if self._cause is not None:
             raise self._error()
+        call = tracing.carried(call)
         try:
             if not interrupt.on_main_thread():
                 return workers.submit(lambda: self._guarded(call))
@@ -191,8 +200,11 @@ class CallRunner(Lifecycle):
                             timeout, on_timeout, here=here)
 
     def _waited(self, what: str, call: Callable[[Cancellation], Any], timeout: float | None, on_timeout: OnTimeout, *,
-                here: bool, request: bool = False) -> PendingCall:
-        """Run a call on one of the app's threads, so that it can be given up. `here`: this thread waits for it."""
+                here: bool, request: bool = False, takes_context: bool | None = None) -> PendingCall:
+        """Run a call on one of the app's threads, so that it can be given up. `here`: this thread waits for it.
+
+        takes_context: whether what it calls has a context, if that is known.
+        """
         cancellation.checked(timeout, on_timeout, request=request)
         if self._same_instance():
             raise MisuseError(f"{self.loaded.name}: {what} comes from inside a call into the same instance, which "
@@ -201,7 +213,9 @@ class CallRunner(Lifecycle):
         def stop(guest: Guest) -> None:
             given_up = f"{self.loaded.name}: the module was stopped: {what} was given up"
             self._stop_call(guest, LimitExceeded(given_up, 124))
-        token = Cancellation(on_timeout, stop, "its instance" if self.has_many_instances else "the module")
+        deadline = time.monotonic() + timeout if request and timeout is not None and on_timeout != "continue" else None
+        token = Cancellation(on_timeout, stop, "its instance" if self.has_many_instances else "the module", deadline,
+                             takes_context)
         waited = PendingCall(token, f"{self.loaded.name}: {what}", self._what_is_busy)
         inside = here and stack.inside.depth > 0
         self._check_started()
@@ -214,7 +228,10 @@ class CallRunner(Lifecycle):
 
         def over(done: Future[Any]) -> None:
             call_off()
+            if timeout is not None and waited.is_late(done):
+                waited.timed_out(timeout)
             waited.settle(done)
+
         def timed_out(seconds: float) -> None:
             waited.timed_out(seconds)
             if on_timeout != "stop":
@@ -278,7 +295,12 @@ class CallRunner(Lifecycle):
                            "cannot call exports yet")
 
     def _check_takes_calls(self) -> None:
-        """AppClosed while close(drain=…) waits for calls in flight, except for calls made from inside these."""
+        """For a call that begins, raises the app's cause if it has ended.
+
+        AppClosed while close(drain=…) waits for calls in flight, except for calls made from inside these.
+        """
+        if self._cause is not None:
+            raise self._error_afterwards()
         if self._state is State.DRAINING and not stack.inside.depth and not stack.nested.get():
             raise AppClosed(f"{self.loaded.name}: the app is being closed, and takes no new calls")
 

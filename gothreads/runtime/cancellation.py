@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from gothreads.bridge.buffers import Guest
 from gothreads.engine.call_threads import Call
-from gothreads.errors import CallTimeout, MisuseError
+from gothreads.errors import CallTimeout, HandlerError, MisuseError
 from gothreads.sync.seconds import check_seconds
 from gothreads.text import shown
 
@@ -38,42 +38,56 @@ class CallGivenUp(Exception):
 
 
 class Cancellation:
-    """The state of one call. If it is given up with "stop", `stop` is called with the instance that it is in."""
+    """The state of one call. If it is given up with "stop", `stop` is called with the instance that it is in.
 
-    def __init__(self, on_timeout: OnTimeout, stop: Callable[[Guest], None], stopped: str = "the module") -> None:
-        """`stopped`: what `stop` ends."""
-        self._on_timeout, self._stop, self._stopped = on_timeout, stop, stopped
+    deadline: when the call times out, by time.monotonic, if the context that a request has in Go is to end then.
+    """
+
+    def __init__(self, on_timeout: OnTimeout, stop: Callable[[Guest], None], stopped: str = "the module",
+                 deadline: float | None = None, takes_context: bool | None = None) -> None:
+        """`stopped`: what `stop` ends. takes_context: whether Go's function has a context; None: unknown."""
+        self._on_timeout, self._stop, self._stopped, self.deadline = on_timeout, stop, stopped, deadline
+        self._takes_context = takes_context
         self._lock = threading.Lock()
         # Guarded by _lock.
         self._begun = self._given_up = False
         self._guest: Guest | None = None  # the instance that it is in now
         self._wants = ""  # a handler that main has yet to register: the call asks for it again and again
         self._request = 0  # its number among the slot's requests; 0: not a request
+        self._ends_itself = False  # Go is told the deadline
+        self._has_stopped = False
 
     def use(self, guest: G, work: Callable[[G], T], *, request: bool = False) -> T:
         """Run `work` in an instance that this thread holds. CallGivenUp if nobody waits for the call any more."""
+        ends_itself = False
         if request:
             guest.slot.opened()  # before anybody may cancel
+            ends_itself = self.deadline is not None and guest.slot.takes_deadlines()
         with self._lock:
             if self._given_up:
                 raise CallGivenUp
             self._begun, self._guest, self._wants = True, guest, ""
-            self._request = guest.slot.requests + 1 if request else 0
+            self._request, self._ends_itself = guest.slot.requests + 1 if request else 0, ends_itself
         try:
+            if ends_itself:
+                guest.slot.deadline = self.deadline
             return work(guest)
         finally:
+            guest.slot.deadline = None
             with self._lock:
                 self._guest = None
 
-    def give_up(self) -> None:
-        """Called when the caller no longer waits. From any thread."""
+    def give_up(self, *, late: bool = False) -> None:
+        """Called when the caller no longer waits. From any thread. late: because of its deadline."""
         with self._lock:
             self._given_up = True
             guest, request = self._guest, self._request
             # Under the lock: once the call has left, another call may use its slot.
             if guest is not None and request and self._on_timeout == "cancel":
-                guest.slot.cancel(request)
+                if not (late and self._ends_itself):  # else ctx.Err() would be one error or the other
+                    guest.slot.cancel(request)
             elif guest is not None and self._on_timeout == "stop":
+                self._has_stopped = True
                 self._stop(guest)
 
     def wants(self, handler: str) -> None:
@@ -96,10 +110,20 @@ class Cancellation:
         match self._on_timeout:
             case "continue":
                 return "it goes on until it returns"
+            case "cancel" if self._takes_context:
+                return "its context is cancelled"
+            case "cancel" if self._takes_context is False:
+                return "it takes no context.Context, so it goes on until it returns"
             case "cancel":
                 return "its context is cancelled; without one, it goes on until it returns"
             case "stop":
-                return f"{self._stopped} was ended"
+                return f"{self._stopped} was ended" if self._has_stopped else "it came back then"
+
+    @property
+    def hint(self) -> str | None:
+        """What would end a call that goes on."""
+        goes_on = self._on_timeout == "cancel" and self._takes_context is False
+        return f'on_timeout="stop" would end {self._stopped}' if goes_on else None
 
     @property
     def given_up(self) -> bool:
@@ -130,6 +154,9 @@ class PendingCall:
     It gets the result of the call, unless the caller gives up first: by a timeout, or by cancelling it. A timeout gives
     the call up before it fails the future. So a caller that sees CallTimeout finds the module stopped, if "stop" is
     set.
+
+    Where Go is told the deadline, its context ends by Go's clock: the call may be over before the host has looked at
+    its own. So such a call has timed out if it is over after its deadline, whatever it has returned.
     """
 
     def __init__(self, token: Cancellation, what: str, waits_for: Callable[[], str | None]) -> None:
@@ -162,6 +189,12 @@ class PendingCall:
         except InvalidStateError:
             pass  # it came too late
 
+    def is_late(self, call: Future[Any]) -> bool:
+        """Whether the call, which is over, has timed out."""
+        deadline = self._token.deadline
+        return (deadline is not None and time.monotonic() >= deadline and not call.cancelled()
+                and isinstance(call.exception(), HandlerError | None))
+
     def timed_out(self, seconds: float) -> None:
         """Give the call up, and fail with CallTimeout."""
         if not self.future.done() and self._decided.acquire(blocking=False):
@@ -169,13 +202,17 @@ class PendingCall:
                 why = self._waits_for()
                 self._fail(CallTimeout(f"{self._what} has not begun within {seconds:g} s{f': {why}' if why else ''}"))
                 return
-            self._token.give_up()
+            self._token.give_up(late=True)
             if handler := self._token.wanted:  # read after giving up: from then on the call asks no more
                 self._fail(CallTimeout(f"{self._what} has not begun within {seconds:g} s: main has not registered the "
                                        f"handler {shown(handler)} yet"))
             else:
                 self._given_up_at = time.monotonic()
-                self._fail(CallTimeout(f"{self._what} has not come back within {seconds:g} s; {self._token.outcome}"))
+                hint = self._token.hint
+                error = CallTimeout(f"{self._what} has not come back within {seconds:g} s; {self._token.outcome}"
+                                    f"{f' ({hint})' if hint else ''}")
+                error.hint = hint  # serve/error_responses.py cuts it off again
+                self._fail(error)
 
     def tell_if_inside(self) -> None:
         """Log that the call goes on in Go after its timeout, which nothing else shows. `settle` logs when it is over.

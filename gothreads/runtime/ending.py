@@ -17,6 +17,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 
 from gothreads import text
 from gothreads.bridge.handlers import Handlers
@@ -80,7 +81,7 @@ class Ending(ABC):
             self._stop = StopEvent()
             owned.callback(self._stop.close)
             self._streams = self._new_streams(self._stop)
-            self._reasons = ExitReasons.of(loaded, options.limits, self._streams.stderr)
+            self._reasons = ExitReasons.of(loaded, options, self._streams.stderr)
             handlers = Handlers({**options.handlers, **own_handlers(loaded, options.imports, owned.callback)},
                                 CallThreads(options.callers, options.limits.stack), options.loop)
             self._messages = Messages(self._stop, handlers, options.event_queue)
@@ -193,6 +194,13 @@ class Ending(ABC):
         assert cause is not None
         return again(cause)
 
+    def _error_afterwards(self) -> GothreadsError:
+        """The same for a call that was made after the end; a failure says that it is not this call's own."""
+        error = self._error()
+        if isinstance(error, GuestError):
+            error.came_after = error.code != 0
+        return error
+
     def _end(self, cause: GothreadsError, *, here: bool = True) -> None:
         """Begin to end the app for that cause, unless it is ending already. From anywhere; returns at once.
 
@@ -264,8 +272,9 @@ class Ending(ABC):
                         self._settled.set()
                 time.sleep(pause)
                 pause = min(pause * 1.5, 0.05)
+            failed = isinstance(self._cause, GuestError) and self._cause.code != 0
             for environment in list(self._environments):
-                self._at_the_end(environment.path_hints.end)
+                self._at_the_end(partial(environment.path_hints.end, failed=failed))
                 self._at_the_end(environment.table.close_all)  # as the system closes a process's when it ends
             for step in (self._close_call_threads, self._streams.stdout.flush, self._streams.stderr.flush):
                 self._at_the_end(step)

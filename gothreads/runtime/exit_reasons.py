@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from gothreads.bridge.host_functions import WrongResult
 from gothreads.engine import ffi
 from gothreads.errors import AppClosed, GuestError, GuestExit, GuestPanic, GuestTrap, HostFunctionError, LimitExceeded
 from gothreads.runtime.module_file import LoadedModule
-from gothreads.runtime.options import Limits
+from gothreads.runtime.options import Limits, Options
+from gothreads.runtime.trap_frames import TrapFrames
 from gothreads.text import as_size, place, words
 from gothreads.wasi import panics
 from gothreads.wasi.calls.proc import ExitRequested
@@ -24,19 +25,26 @@ _Error = TypeVar("_Error", bound=GuestError)
 class ExitReasons:
     """Makes the errors for one memory of a module.
 
-    `stays_callable`: whether it takes calls as long as main runs. `stderr`: its standard error, whose end the errors
-    contain. `signals`: the names of those that asked the program to end, and that it handles.
+    `stays_callable`: whether it takes calls as long as main runs. `traps`: finds the lines of traps. `stderr`: its
+    standard error, whose end the errors contain. `signals`: the names of those that asked the program to end, and that
+    it handles.
     """
 
     name: str
     stays_callable: bool
     limits: Limits
+    traps: TrapFrames
     stderr: Output
     signals: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, loaded: LoadedModule, limits: Limits, stderr: Output) -> ExitReasons:
-        return cls(loaded.name, loaded.entry == "_start" and loaded.takes_calls, limits, stderr)
+    def of(cls, loaded: LoadedModule, options: Options, stderr: Output) -> ExitReasons:
+        return cls(loaded.name, loaded.entry == "_start" and loaded.takes_calls, options.limits,
+                   TrapFrames(loaded, loaded.stop_check(main_calls=options.main_calls)), stderr)
+
+    def for_another(self, stderr: Output) -> ExitReasons:
+        """The same for another memory."""
+        return replace(self, stderr=stderr, signals=set())
 
     def of_exit(self, code: int) -> GuestExit:
         """For a return of main, os.Exit or a panic."""
@@ -44,10 +52,9 @@ class ExitReasons:
         if code == 2 and (reason := panics.reason(stderr)):
             hint = _hint(reason, stderr, self.limits)
             said = f"the module has ended: {reason}{f' ({hint})' if hint else ''}"
-            panic = GuestPanic(self._says(said), code, stderr)  # serve/web.py cuts the hint off again
-            panic.hint = hint
-            if reason.startswith("panic: "):
-                panic.place = panics.place(stderr) or ""
+            frames = panics.frames(stderr) if reason.startswith("panic: ") else []
+            panic = GuestPanic(self._says(said), code, stderr, frames)
+            panic.hint = hint  # serve/error_responses.py cuts it off the message again
             return self._noted(panic)
         if code:
             return self._noted(GuestExit(self._says(f"the module has ended: exit code {code}"), code, stderr))
@@ -56,7 +63,9 @@ class ExitReasons:
             how += f", after {', '.join(f'SIG{name}' for name in sorted(self.signals))}"
         elif self.stays_callable:
             how += ". To keep the module running, end main with select {}"
-        return GuestExit(self._says(f"the module has ended: {how}"), 0)
+        exit = GuestExit(self._says(f"the module has ended: {how}"), 0)
+        exit.asked = bool(self.signals)
+        return exit
 
     def of_trap(self, trap: ffi.Trap) -> GuestError:
         """For a trap."""
@@ -69,7 +78,8 @@ class ExitReasons:
         if "stack exhausted" in message:
             message += (f" (each thread has {self.limits.stack >> 20} MiB for it: --limit stack=SIZE, "
                         "in Python Limits(stack=...))")
-        return self._noted(GuestTrap(self._says(f"the module trapped: {message}"), 134, stderr, trap.frames))
+        frames = self.traps.frames(trap.frames)
+        return self._noted(GuestTrap(self._says(f"the module trapped: {message}"), 134, stderr, frames))
 
     def of_host_function(self, error: BaseException) -> GuestError:
         """For what a host function raised: a host-function error, unless it is an exit or too much output."""

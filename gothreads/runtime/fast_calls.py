@@ -13,7 +13,8 @@ from threading import get_ident
 from time import monotonic
 from typing import Any
 
-from gothreads.bridge.exports import FLOAT32_MAX, RANGES, Export, Function
+from gothreads.bridge.exports import Export, Function
+from gothreads.bridge.go_types import FLOAT32_MAX, RANGES
 from gothreads.callback_m import CallbackMCache
 from gothreads.engine import ffi, interrupt
 from gothreads.engine.extension import compiled, shared
@@ -91,7 +92,7 @@ class _FastExport(Function):
             caller = self._pop()
         except IndexError:
             return super().__call__(*args)
-        if not idle.open:  # read after taking: see callback_m._take_idle
+        if not idle.open:  # read after taking: callback_m.py, invariant 4
             idle.append(caller)
             return super().__call__(*args)
         caller.since = now

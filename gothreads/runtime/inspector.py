@@ -114,7 +114,7 @@ class Inspector:
             blocked = sorted((now - calls[c] for c in self._blocked(caller, calls)), reverse=True)
             return replace(self._counts(caller, exact=False).go, blocked_calls=tuple(blocked))
         try:
-            return self._ask(look, timeout)
+            return self.ask(look, timeout)
         except (GothreadsError, TimeoutError):
             return None
 
@@ -123,26 +123,26 @@ class Inspector:
 
         GothreadsError if the app has ended, TimeoutError if Go does not answer.
         """
-        return self._ask(lambda caller: self._counts(caller, exact=True), timeout)
+        return self.ask(lambda caller: self._counts(caller, exact=True), timeout)
 
     def goroutines(self, timeout: float | None = None) -> list[Goroutine]:
         """All goroutines with their stacks. Raises as counts."""
-        return parse_goroutines(self._ask(lambda caller: caller.slot.stacks(), timeout))
+        return parse_goroutines(self.ask(lambda caller: caller.slot.stacks(), timeout))
 
     def handlers(self, timeout: float | None) -> list[str]:
         """The names of the handlers that are registered now. Raises as counts."""
-        return self._ask(lambda caller: caller.slot.handlers(), timeout)
+        return self.ask(lambda caller: caller.slot.handlers(), timeout)
 
     def preparing(self, timeout: float) -> tuple[list[str], bool]:
         """The handlers, and whether the program goes on by itself, so that it may register more. Raises as counts."""
         def look(caller: CallbackM) -> tuple[list[str], bool]:
             goes_on = bool(caller.function("gothreads_preparing", "", "?")())
             return caller.slot.handlers(), goes_on
-        return self._ask(look, timeout)
+        return self.ask(look, timeout)
 
     def scheduler(self, timeout: float) -> SchedulerWords:
         """Raises as counts. Only in modules that export abi.SCHEDULER."""
-        return self._ask(lambda caller: SchedulerWords(*self._scheduler(caller, 0)[:7]), timeout)
+        return self.ask(lambda caller: SchedulerWords(*self._scheduler(caller, 0)[:7]), timeout)
 
     def functions(self, pcs: Sequence[int], timeout: float) -> list[str]:
         """The names of the functions at these PCs, as the module has them; "" where there is none. As `scheduler`."""
@@ -150,7 +150,7 @@ class Inspector:
             found = (self._scheduler(caller, pc)[7:] for pc in pcs)
             return [self._memory.read(address, min(length, _LONGEST_NAME)).decode(errors="replace")
                     for address, length in found]
-        return self._ask(look, timeout)
+        return self.ask(look, timeout)
 
     def wake_all(self) -> None:
         """Let a waiting thread see that the app has ended."""
@@ -160,7 +160,7 @@ class Inspector:
         """End its thread. No thread may be in the module any more."""
         self._worker.close()
 
-    def _ask(self, look: Callable[[CallbackM], T], timeout: float | None) -> T:
+    def ask(self, look: Callable[[CallbackM], T], timeout: float | None) -> T:
         future: Future[T] = self._submit(self._worker, lambda: self._cache.use(look))
         try:
             return future.result(timeout)

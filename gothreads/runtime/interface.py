@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import cached_property
 from types import ModuleType, TracebackType
@@ -14,17 +15,21 @@ from typing import TYPE_CHECKING, Any, Self
 from gothreads.bridge.buffers import ReadWriteMemory
 from gothreads.bridge.exports import Exports
 from gothreads.bridge.messages import WhenFull
-from gothreads.errors import hides_frames
+from gothreads.errors import ArgumentError, drop_frames, hides_frames
+from gothreads.profiles.profile import Profile
 from gothreads.runtime.cancellation import OnTimeout
 from gothreads.runtime.inspector import Goroutines
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.payloads import Payload, json_payload, json_reply
+from gothreads.runtime.pickling import reopen
 from gothreads.runtime.statistics import AppStatistics
-from gothreads.runtime.typed_calls import typed_of
-from gothreads.typed.namespace import Functions
+from gothreads.text import cut
+from gothreads.typed.namespace import Functions, typed_of
 
 if TYPE_CHECKING:
-    from gothreads.typed.functions import Caller, TypedFunction
+    from gothreads.typed.caller import Caller
+    from gothreads.typed.functions import TypedFunction
+    from gothreads.typed.streams import ByteStream
 
 #: Code in this module uses apps as a program does: close() may wait in a signal handler that has interrupted it
 #: (runtime/own_code.py).
@@ -34,6 +39,19 @@ PROGRAM_CODE = True
 #: Attributes that other parts of gothreads use, and programs do not.
 _INTERNAL = frozenset(("build_model", "compile_seconds", "configuration", "has_many_instances", "loaded", "own_clock",
                        "start", "trim"))
+
+#: Methods whose implementations raise errors without gothreads' frames. `request` must be fast, so it does that itself.
+_HIDE_FRAMES = frozenset(("call_async", "goroutines", "handlers", "handlers_async", "profile", "request_async",
+                          "send_signal", "signal", "signal_async", "stream", "submit", "submit_request",
+                          "submit_stream", "wait_idle"))
+
+
+def check_iterables(export: str, iterables: Sequence[object]) -> None:
+    """ArgumentError unless all that map was given can be iterated."""
+    for each in iterables:
+        if not isinstance(each, Iterable) and not hasattr(type(each), "__getitem__"):
+            raise ArgumentError(f"map takes an iterable for each parameter of {export}, not {cut(each)}. "
+                                "itertools.repeat(…) has a value for each call")
 
 
 class RunningModule(ABC):
@@ -45,6 +63,19 @@ class RunningModule(ABC):
 
     loaded: LoadedModule
     exports: Exports
+
+    def __init_subclass__(cls) -> None:
+        """Complete what implements the methods below, here or in a base class.
+
+        It raises errors without gothreads' frames, and has the documentation, which inspect would not find.
+        """
+        super().__init_subclass__()
+        if RunningModule in cls.__bases__:
+            for name in _HIDE_FRAMES:
+                setattr(cls, name, hides_frames(getattr(cls, name)))
+            for name in RunningModule.__abstractmethods__:
+                found = inspect.getattr_static(cls, name)
+                found.__doc__ = found.__doc__ or inspect.getattr_static(RunningModule, name).__doc__
 
     # Typed functions.
 
@@ -66,7 +97,8 @@ class RunningModule(ABC):
 
     @cached_property
     def _typed(self) -> tuple[Functions, ModuleType]:
-        return typed_of(self.loaded, self._caller)
+        metadata = self.loaded.metadata
+        return typed_of(self.loaded.name, metadata.typed if metadata is not None else None, self._caller)
 
     def _typed_function(self, name: str) -> TypedFunction | None:
         """The typed function of that name, unless there is none, or it is the name of another export."""
@@ -116,12 +148,19 @@ class RunningModule(ABC):
             Cancelling a future that has a timeout gives up the call in the same way.
         """
 
+    @hides_frames
     def map(self, export: str, *iterables: Iterable[Any], timeout: float | None = None,
-            on_timeout: OnTimeout = "continue") -> Iterator[Any]:
+            on_timeout: OnTimeout = "continue", on: Any = None) -> Iterator[Any]:
         """Like the built-in map, but the calls run at the same time. Results come in order.
 
         `timeout` and `on_timeout` as for submit; the timeout of every call counts from now.
+
+        on: an executor, such as a ProcessPoolExecutor of the start method "spawn", or a gothreads.ray.Pool. The calls
+            run there, in apps of their own, as `gothreads.remote(app).map(…)` has them.
         """
+        if on is not None:
+            return iter(self._remote.map(export, *iterables, on=on, timeout=timeout, on_timeout=on_timeout))
+        check_iterables(export, iterables)
         futures = [self.submit(export, *args, timeout=timeout, on_timeout=on_timeout)
                    for args in zip(*iterables, strict=False)]
 
@@ -129,10 +168,18 @@ class RunningModule(ABC):
             try:
                 for future in futures:
                     yield future.result()
+            except BaseException as error:
+                drop_frames(error)
+                raise
             finally:
                 for future in futures:
                     future.cancel()
         return results()
+
+    @cached_property
+    def _remote(self) -> Any:
+        """What stands for this app in other processes. By its name, as what opens apps: it is in a room above."""
+        return reopen("gothreads.remote", self, {})
 
     @abstractmethod
     async def call_async(self, export: str, /, *args: Any, timeout: float | None = None,
@@ -156,7 +203,7 @@ class RunningModule(ABC):
         the module was not built from Go, CallTimeout after `timeout` seconds.
 
         on_timeout: as for submit; or "cancel": a handler that has a context (guest.HandleContext) gets it cancelled,
-            any other goes on.
+            any other goes on. The context has the timeout's end as its deadline, unless this is "continue".
         """
 
     @abstractmethod
@@ -179,11 +226,39 @@ class RunningModule(ABC):
         """
         return json_reply(handler, self.request(handler, json_payload(value), timeout=timeout, on_timeout=on_timeout))
 
+    @hides_frames
     async def request_json_async(self, handler: str, value: Any = None, *, timeout: float | None = None,
                                  on_timeout: OnTimeout = "cancel") -> Any:
         """Like request_json, without blocking the event loop. Cancelling this acts like a timeout."""
         reply = await self.request_async(handler, json_payload(value), timeout=timeout, on_timeout=on_timeout)
         return json_reply(handler, reply)
+
+    # Requests to handlers that stream.
+
+    @abstractmethod
+    def stream(self, handler: str, body: Payload | Any = b"", *, timeout: float | None = None,
+               on_timeout: OnTimeout = "cancel") -> ByteStream:
+        """Call a handler that streams (guest.HandleStream): an iterator of what it writes, also an asynchronous one.
+
+        body: a file object of bytes, which Go reads while it answers; `read` may be a coroutine function. Or a payload.
+
+        Returns when there is a first piece, so that an error before that is raised here, as by `request`. What comes
+        later is raised by the iterator. `timeout` is for the first piece. Closing the iterator, the end of a `with`
+        block, and dropping it, cancel the handler's context.
+
+        NotCallable if the handler takes its payload as a whole; else the errors of `request`.
+        """
+
+    @abstractmethod
+    def submit_stream(self, handler: str, body: Payload | Any = b"", *, timeout: float | None = None,
+                      on_timeout: OnTimeout = "cancel") -> Future[ByteStream]:
+        """Like stream, on one of the app's threads. Cancelling the future gives up the call, as a timeout does."""
+
+    @hides_frames
+    async def stream_async(self, handler: str, body: Payload | Any = b"", *, timeout: float | None = None,
+                           on_timeout: OnTimeout = "cancel") -> ByteStream:
+        """Like stream, without blocking the event loop. Cancelling this acts like a timeout."""
+        return await asyncio.wrap_future(self.submit_stream(handler, body, timeout=timeout, on_timeout=on_timeout))
 
     @abstractmethod
     def handlers(self) -> list[str]:
@@ -252,6 +327,25 @@ class RunningModule(ABC):
 
         TimeoutError if Go does not answer within `timeout` seconds: loops that cannot be preempted hold all its
         processors.
+        """
+
+    @abstractmethod
+    def profile(self, kind: str = "cpu", *, seconds: float | None = None, rate: int | None = None,
+                stop: threading.Event | None = None) -> Profile:
+        """Take a profile of what the module does: `app.profile("cpu", seconds=10).save("cpu.pb.gz")`.
+
+        The program need not import anything for it, and it works even when every caller is blocked.
+
+        kind: "cpu" (which code runs), "block" and "mutex" (which code waits, and which makes others wait), "trace"
+            (what Go's scheduler does, for `go tool trace`), "heap" (what was allocated, and is used), "goroutine" (what
+            each goroutine does now). All but the last need the model "threaded".
+        seconds: for how long; by default 10, of a trace 1, of the last two 0: as it is now.
+        rate: samples of the CPU a second (100); from how many nanoseconds on a wait is recorded for "block" (10,000);
+            one of how many waits for "mutex" (1); one of how many allocated bytes for "heap" (524,288).
+        stop: it ends early when this event is set.
+
+        NotCallable: the module cannot be profiled. MisuseError: another profile of that kind is being taken, or "heap"
+        needs `seconds` because Go does not sample allocations in this program. TimeoutError: Go does not answer.
         """
 
     @abstractmethod

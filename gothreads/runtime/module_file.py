@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gothreads.bridge.c_exports import Allocator, CExport
-from gothreads.bridge.exports import Export, from_wasm, matches
+from gothreads.bridge.exports import Export
+from gothreads.bridge.go_types import from_wasm, matches
 from gothreads.engine.precompiled import MAGIC as MACHINE_CODE
 from gothreads.engine.precompiled import Precompiled, Trust, unpack
 from gothreads.engine.settings import StopCheck
@@ -33,6 +35,10 @@ _I32 = b"\x7f"
 _MOST_PARAMETERS = 1_000_000
 
 
+def _nothing() -> bytes:
+    raise ModuleError("there is no file")
+
+
 @dataclass(frozen=True)
 class LoadedModule:
     """A module that was parsed and checked. `entry` is the export that starts it. `foreign`: it was not built from Go.
@@ -55,6 +61,8 @@ class LoadedModule:
     trusted: bool = False
     #: Exports that cannot be called, with the reason.
     uncallable: Mapping[str, str] = field(default_factory=dict)
+    #: Reads `wasm` again, which is megabytes, so no app keeps it. ModuleError or OSError if that is not possible.
+    read_again: Callable[[], bytes] = field(default=_nothing, compare=False)
 
     def without_code(self) -> LoadedModule:
         """The same, without the megabytes that only compilation needs."""
@@ -78,9 +86,19 @@ class LoadedModule:
         return bool(self.metadata and self.metadata.handlers)
 
     @property
+    def may_stream(self) -> bool:
+        """Whether it may have handlers that stream: these call the host, to read bodies."""
+        return self.has_handlers and any((i.module, i.name) == (HOST, "msg_call") for i in self.outline.imports)
+
+    @property
     def has_typed(self) -> bool:
         """Whether it has typed functions, or imports."""
         return self.metadata is not None and self.metadata.typed is not None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it was built for simulate=."""
+        return any((i.module, i.name) == (HOST, "simulation_seed") for i in self.outline.imports)
 
     def stop_check(self, *, main_calls: bool) -> StopCheck:
         """How its code is stopped. main_calls: whether calls may come on the main thread.
@@ -123,7 +141,18 @@ def load(path: Path, trust: Trust = False) -> LoadedModule:
     if path.suffix == ".go":
         raise ModuleError(f"{path}: Go source, not a WebAssembly module. To make one of it: gothreads build {path} -o "
                           f"{path.with_suffix('.wasm')}")
-    return load_content(path.name, content, trust, where=str(path))
+    checksum = zlib.crc32(content)  # the time of a file in the cache says when it was last used
+
+    def again(path: Path = path.absolute()) -> bytes:
+        found = path.read_bytes()
+        if zlib.crc32(found) != checksum:
+            raise ModuleError(f"{path} has changed")
+        return _wasm(found, trust)[0]
+    return replace(load_content(path.name, content, trust, where=str(path)), read_again=again)
+
+
+def _wasm(content: bytes, trust: Trust) -> tuple[bytes, Precompiled | None]:
+    return unpack(content, trust) if content.startswith(MACHINE_CODE) else (content, None)
 
 
 def load_content(name: str, content: bytes, trust: Trust = False, *, where: str | None = None) -> LoadedModule:
@@ -134,13 +163,12 @@ def load_content(name: str, content: bytes, trust: Trust = False, *, where: str 
     """
     where = where or name
     try:
-        if content.startswith(MACHINE_CODE):
-            wasm, precompiled = unpack(content, trust)
-            return replace(check_module(name, wasm), precompiled=precompiled)
-        if content and not content.startswith(MAGIC[:len(content)]):
+        wasm, precompiled = _wasm(content, trust)
+        if precompiled is None and content and not content.startswith(MAGIC[:len(content)]):
             raise ModuleError(f"{_kind_of(content)}, not a WebAssembly module. To make one of a Go package: gothreads "
                               f"build PACKAGE -o FILE")
-        return replace(check_module(name, content), trusted=trust is True)
+        return replace(check_module(name, wasm), precompiled=precompiled, trusted=precompiled is None and trust is True,
+                       read_again=lambda: _wasm(content, trust)[0])
     except ModuleError as error:
         raise ModuleError(f"{where}: {error}") from None
 

@@ -25,6 +25,7 @@ from gothreads.wasi.hints import Hints
 from gothreads.wasi.log_lines import LOGGERS, Logger
 from gothreads.wasi.network_rules import Rule, allowed_address, listening_address
 from gothreads.wasi.settings import Mount, WasiSettings
+from gothreads.wasi.simulation import check_seed
 from gothreads.wasi.streams import Readable, Writable
 from gothreads.wasm.layout import MOST_MEMORY
 
@@ -154,7 +155,8 @@ def _mounts(mounts: Mapping[str, PathLike] | Sequence[Mount]) -> list[Mount]:
                           f"not {cut(mounts)}") from None
     for mount in folders:
         if not isinstance(mount.guest, str) or not mount.guest.startswith("/"):
-            raise MisuseError(f"a mount's path in the module must begin with a slash, not {cut(mount.guest)}")
+            order = "" if isinstance(mounts, Mapping) else ". The host's path comes first: Mount(host, guest)"
+            raise MisuseError(f"a mount's path in the module must begin with a slash, not {cut(mount.guest)}{order}")
     return folders
 
 
@@ -199,7 +201,7 @@ class OptionsWithoutImports(TypedDict, total=False):
         check=one_of("report", "exit", function=True))]
     listen: Annotated[Sequence[str], Option((), """
         addresses to listen on for the module, which gets the sockets from net.Listen or guest.Listener:
-        HOST:PORT (port 0: any free port; no HOST: 127.0.0.1), or unix:PATH
+        HOST:PORT (port 0: any free port; no HOST: 127.0.0.1), unix:PATH, or fd:N, a socket that listens already
         """, "See `App.listening`.", check=_check_addresses)]
     allow_net: Annotated[Sequence[str], Option((), """
         what the module itself may dial and listen on (stock Go: guest.Dial and guest.Listen): HOST:PORT, where each
@@ -237,6 +239,14 @@ class OptionsWithoutImports(TypedDict, total=False):
     go: Annotated[PathLike | None, Option(None, "the go command to build with")]
     optimize: Annotated[bool, Option(default=False, check=check_bool, help="build a package to run faster; the module "
                                      "is larger, and takes longer to build and to compile (docs/performance.md)")]
+    perf: Annotated[bool, Option(default=False, check=check_bool, help="write where each Go function is to "
+                                 "/tmp/perf-PID.map, for Linux's profiler perf (docs/profiling.md)")]
+    simulate: Annotated[int | None, Option(
+        None, "a seed that decides about time, random numbers and what runs next: the same seed gives the same run. "
+        "For packages, which are built for it (docs/testing.md)", """
+        `main` runs, in stock Go, on one thread; the app takes no calls. When all goroutines wait for a timer, it
+        expires at once. Files, standard input and host functions are not simulated.
+        """, check=check_seed)]
     progress: Annotated[bool | Progress | None, Option(
         None, "where to show the progress of building and compiling (default: on a terminal or in a notebook)", """
         True: always on standard error. False: only in the log, which otherwise shows what takes long where nobody sees
@@ -302,7 +312,23 @@ class Options:
     event_queue: int
     loop: "asyncio.AbstractEventLoop | None"
     instances: int  # in a pool
+    perf: bool
     host: Mapping[tuple[str, str], Callable[..., Any]]  # by module and name
+
+
+def _check_simulated(loaded: LoadedModule, options: Mapping[str, Any], handlers: Mapping[str, Handler]) -> None:
+    """MisuseError if the module cannot be simulated, or only be simulated."""
+    if options["simulate"] is None:
+        if loaded.simulated:
+            raise MisuseError(f"{loaded.name} was built to be simulated: it needs a seed, simulate=SEED (--simulate)")
+        return
+    if not loaded.simulated:
+        raise MisuseError(f"{loaded.name} was not built to be simulated. simulate= (--simulate) is for packages, which "
+                          "are built for it")
+    given = {"handlers": handlers, **{name: options[name] for name in ("imports", "listen", "allow_net")}}
+    if outside := [name for name, value in given.items() if value]:
+        raise MisuseError(f"with simulate= (--simulate), a run depends on nothing outside: leave out "
+                          f"{' and '.join(outside)}")
 
 
 def resolve(loaded: LoadedModule, given: LoadedOptions) -> Options:
@@ -315,10 +341,12 @@ def resolve(loaded: LoadedModule, given: LoadedOptions) -> Options:
         why = "was not built from Go" if loaded.foreign else "does not import gothreads/guest"
         raise MisuseError(f"{loaded.name}: handlers are given ({cut(', '.join(handlers))[1:-1]}), "
                           f"but the module {why}, so it calls none")
+    _check_simulated(loaded, options, handlers)
     listen = tuple(options["listen"])
     for address in listen:
         listening_address(address)  # raises MisuseError
-    sockets = {"LISTEN_FDS": str(len(listen))} if listen else {}  # the convention of systemd
+    # The convention of systemd. The process is what Go's os.Getpid says.
+    sockets = {"LISTEN_FDS": str(len(listen)), "LISTEN_PID": "3"} if listen else {}
     rules = tuple(map(allowed_address, options["allow_net"]))
     env, mounts = {**(options["env"] or {}), **sockets}, _mounts(options["mounts"])
     if not all(rule.is_unix for rule in rules):
@@ -327,7 +355,7 @@ def resolve(loaded: LoadedModule, given: LoadedOptions) -> Options:
         env["GOMAXPROCS"] = "1"  # with more, stock Go needs threads: "newosproc: not implemented"
     options |= {
         "wasi": WasiSettings(args=[loaded.name.encode(errors="replace").decode(), *options["args"]], env=env,
-                             mounts=mounts, hints=options["hints"] or Hints(loaded.name)),
+                             mounts=mounts, hints=options["hints"] or Hints(loaded.name), simulate=options["simulate"]),
         "procs": options["procs"] or available_processors(),
         "limits": options["limits"] or Limits(),
         "listen": listen,

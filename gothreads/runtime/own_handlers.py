@@ -13,6 +13,7 @@ from gothreads.bridge.handlers import Handler
 from gothreads.errors import MisuseError
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.text import cut
+from gothreads.typed import OBJECT
 
 
 def own_handlers(loaded: LoadedModule, imports: Mapping[str, Any],
@@ -24,11 +25,18 @@ def own_handlers(loaded: LoadedModule, imports: Mapping[str, Any],
     if imports and not loaded.has_typed:
         raise MisuseError(f"{loaded.name}: imports are given ({cut(', '.join(imports))[1:-1]}), but the module imports "
                           "nothing: no variable has //gothreads:import")
-    if not loaded.has_typed or importlib.util.find_spec("msgspec") is None:  # typed_of reports that
+    if importlib.util.find_spec("msgspec") is None:  # typed_of reports that
         return {}
+    if not loaded.has_typed:
+        return {OBJECT: _lent} if loaded.may_stream else {}
     lending, typed = map(importlib.import_module, ("gothreads.typed.lending", "gothreads.typed.imports"))
     loan = lending.Loan()
     when_ended(loan.close)
     assert loaded.metadata is not None
     implemented: Mapping[str, Handler] = typed.implement(loaded.name, loaded.metadata.typed, imports, loan)
-    return {lending.OBJECT: lending.answer, **implemented}
+    return {OBJECT: lending.answer, **implemented}
+
+
+def _lent(request: bytes) -> Any:
+    """The handler OBJECT, for bodies. What it needs is imported when the first one is read."""
+    return importlib.import_module("gothreads.typed.lending").answer(request)

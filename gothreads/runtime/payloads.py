@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 from collections.abc import Iterator
@@ -31,6 +32,13 @@ def bytes_of(payload: Payload) -> bytes:
         raise ArgumentError(f"a payload must be bytes, another buffer, or str, not {type(payload).__name__}"
                             f"{_payload_hint(payload)}")
     return data
+
+
+def file_of(body: Any) -> Any:
+    """A body as a file object: one, or a payload. ArgumentError as for that."""
+    if any(callable(getattr(body, method, None)) for method in ("read", "readinto")):
+        return body
+    return io.BytesIO(bytes_of(body))
 
 
 def _payload_hint(payload: object) -> str:

@@ -31,14 +31,18 @@ _STREAMS = ("stdin", "stdout", "stderr")
 
 @dataclass(frozen=True)
 class PickledOptions:
-    """`opener` is the function of gothreads that was called: "open" or "supervise"."""
+    """`opener` is the function that was called: "gothreads.open", "gothreads.supervise", or `open` of a package.
+
+    path: None if that function has none.
+    """
 
     opener: str
-    path: str | Content
+    path: str | Content | None
     options: Mapping[str, Any]
 
     @classmethod
-    def of(cls, opener: str, path: str | os.PathLike[str] | Content, options: Mapping[str, Any]) -> PickledOptions:
+    def of(cls, opener: str, path: str | os.PathLike[str] | Content | None,
+           options: Mapping[str, Any]) -> PickledOptions:
         """With the paths made absolute.
 
         A path that does not exist stays as it is: it is the import path of a package, or for Go to find.
@@ -54,10 +58,10 @@ class PickledOptions:
         if options.get("go") is not None:
             options["go"] = _absolute(options["go"])
         options.pop("progress", None)  # is for who waits here
-        return cls(opener, path if isinstance(path, Content) else _absolute(path), options)
+        return cls(opener, path if path is None or isinstance(path, Content) else _absolute(path), options)
 
-    def check(self) -> None:
-        """MisuseError with the name of the option that cannot travel."""
+    def check(self, dumps: Callable[[Any], bytes] = pickle.dumps) -> None:
+        """MisuseError with the name of the option that cannot travel, pickled by `dumps`."""
         for name, value in self.options.items():
             if name in _STREAMS and not isinstance(value, (bytes, type(None), *LOGGERS)):
                 self._refuse(name, value, "is a file object of this process")
@@ -65,16 +69,16 @@ class PickledOptions:
                 self._refuse(name, value, "runs in this process")
             for part, content in _parts(name, value):
                 try:
-                    pickle.dumps(content)
+                    dumps(content)
                 except Exception as error:  # objects that cannot be pickled may raise anything
                     self._refuse(part, content, f"cannot be pickled ({words(error)})", function=callable(content))
 
     def _refuse(self, name: str, value: object, why: str, *, function: bool = False) -> NoReturn:
         hint = " A function travels when its module has it under its name." if function else ""
-        module = self.path.name if isinstance(self.path, Content) else Path(self.path).name
+        module = self.path.name if isinstance(self.path, Content) else Path(self.path or self.opener).name
         raise MisuseError(f"{module}: an app travels to another process as what it was opened with, but its option "
                           f"{name}={value!r} {why}.{hint} Leave it out, or open the app there: "
-                          f"gothreads.{self.opener}(...)")
+                          f"{self.opener}(...)")
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
@@ -94,9 +98,10 @@ def _parts(name: str, value: Any) -> list[tuple[str, Any]]:
     return [(name, value)]
 
 
-def reopen(opener: str, path: str | Content, options: Mapping[str, Any]) -> Any:
-    """Called by unpickling."""
-    return getattr(importlib.import_module("gothreads"), opener)(path, **options)
+def reopen(opener: str, path: object, options: Mapping[str, Any]) -> Any:
+    """Called by unpickling. path: None if the opener takes none."""
+    module, _, name = opener.rpartition(".")
+    return getattr(importlib.import_module(module), name)(*(() if path is None else (path,)), **options)
 
 
 class Picklable:
@@ -108,11 +113,16 @@ class Picklable:
     #: None if it was not opened by gothreads.open or gothreads.supervise.
     configuration: PickledOptions | None = None
 
-    def __reduce_ex__(self, _protocol: object) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        configuration = self.configuration
-        if configuration is None:
+    @property
+    def configured(self) -> PickledOptions:
+        """What it was opened with. MisuseError: nobody knows."""
+        if self.configuration is None:
             raise MisuseError(f"{self!r} was not opened with gothreads.open or gothreads.supervise, so nobody knows "
                               f"how to open it in another process")
+        return self.configuration
+
+    def __reduce_ex__(self, _protocol: object) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        configuration = self.configured
         configuration.check()
         return reopen, (configuration.opener, configuration.path, dict(configuration.options))
 

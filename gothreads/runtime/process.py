@@ -33,18 +33,39 @@ class Closable(Protocol):
         """Called in the child of a fork, where its threads do not exist."""
 
 
-_used = False    # an app has run in this process
-_forked = False  # an app has run in a parent process
+class _Register:
+    """Refers to objects weakly. May be used from any thread.
 
-_apps: weakref.WeakSet[Closable] = weakref.WeakSet()
+    (A WeakSet may not: iterating it fails when another thread adds one, or drops the last reference to one.)
+    """
+
+    def __init__(self) -> None:
+        self._references: dict[weakref.ref[Closable], None] = {}  # only single steps change it
+
+    def add(self, one: Closable) -> None:
+        references = self._references
+        references[weakref.ref(one, lambda reference: references.pop(reference, None))] = None
+
+    def all(self) -> list[Closable]:
+        return [one for reference in self._references.copy() if (one := reference()) is not None]
+
+
+_used = False    # an app was made in this process: wasmtime may have threads
+_forked = False  # one was made in a parent process
+
+_apps = _Register()
 #: Supervisors, which reopen apps that end: closed before the apps.
-_supervisors: weakref.WeakSet[Closable] = weakref.WeakSet()
+_supervisors = _Register()
+
+
+def use() -> None:
+    """Note that an app will be made in this process."""
+    global _used
+    _used = True
 
 
 def add(app: Closable) -> None:
     """Register an app that starts."""
-    global _used
-    _used = True
     _apps.add(app)
 
 
@@ -54,7 +75,7 @@ def add_supervisor(supervisor: Closable) -> None:
 
 def apps() -> set[Closable]:
     """The apps that are registered."""
-    return set(_apps)
+    return set(_apps.all())
 
 
 def check_not_forked() -> None:
@@ -73,7 +94,7 @@ def forked(name: str) -> AppForked:
 def close_all(*, warn: bool = False) -> None:
     """Close all apps that are open. `warn`: of those that the program has left open, as Python warns of files."""
     for opened in (_supervisors, _apps):  # a supervisor closes its app
-        for one in set(opened):
+        for one in opened.all():
             with contextlib.suppress(Exception):  # a filter may make it an error
                 if warn and one._left_open:
                     warnings.warn(f"unclosed {one!r}: close it, or use it in a with statement", ResourceWarning,
@@ -91,7 +112,7 @@ def _at_exit() -> None:
 def _after_fork() -> None:
     global _forked
     _forked = _used
-    for app in (*_supervisors, *_apps):
+    for app in (*_supervisors.all(), *_apps.all()):
         app._forked()
 
 

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from sys import modules
+from typing import Any, NamedTuple
 
-from gothreads.bridge.buffers import Guest, Message, Reply
-from gothreads.errors import GothreadsError, NotCallable
+from gothreads.bridge import tracing
+from gothreads.bridge.buffers import Failed, Guest, Message, Reply
+from gothreads.errors import GothreadsError
 from gothreads.runtime.calls import CallRunner
 from gothreads.runtime.cancellation import Cancellation, OnTimeout, PendingCall
-from gothreads.runtime.module_file import LoadedModule
 from gothreads.text import shown
-from gothreads.typed.namespace import Functions
-
-if TYPE_CHECKING:
-    from gothreads.typed.functions import Caller
-
-#: See typed.functions.Read.
-Read = Callable[[Callable[[], tuple[Reply, "Caller"]]], Any]
+from gothreads.typed.caller import Read
 
 
 class AppCaller(NamedTuple):
-    """Calls the typed functions of an app. See typed.functions.Caller.
+    """Calls the typed functions of an app. See typed.caller.Caller.
 
     quickly: makes a request on the C fast path, or returns None. instance: that all calls go to; None: any.
     """
@@ -35,12 +28,14 @@ class AppCaller(NamedTuple):
 
     def call(self, handler: str, message: Message) -> Reply:
         app = self.app
-        if type(message) is bytes:
+        if type(message) is bytes and not (tracing.API in modules and tracing.has_span()):
             try:
                 if (answer := self.quickly(handler, message)) is not None:
                     return answer
             except GothreadsError as error:
                 first = app._first(error)
+                if isinstance(first, Failed):
+                    app._reported(first.reply)
                 raise first from first.__cause__
         reply: Reply = app._here_or_on_a_worker(lambda: self._call(handler, message)[0])
         return reply
@@ -51,13 +46,20 @@ class AppCaller(NamedTuple):
     def wait(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Any:
         return self.app._result(self._waited(handler, message, read, options, here=True))
 
+    def reduce(self, name: str) -> tuple[Any, ...]:
+        return function_of, (self.app, name)
+
     def _call(self, handler: str, message: Message, token: Cancellation | None = None) -> tuple[Reply, AppCaller]:
         """Call a handler on this thread: its reply, and a caller of the instance that has replied.
 
         Raises ffi.Trapped, and CallGivenUp if its caller has given it up.
         """
         def call(guest: Guest) -> tuple[Reply, AppCaller]:
-            reply: Reply = guest.slot.call(handler, message)
+            try:
+                reply: Reply = guest.slot.call(handler, message)
+            except Failed as failed:
+                self.app._reported(failed.reply)
+                raise
             return reply, AppCaller(self.app, self.quickly, guest) if self.app.has_many_instances else self
         work = call if token is None else lambda guest: token.use(guest, call, request=True)
         if self.instance is None:
@@ -70,26 +72,17 @@ class AppCaller(NamedTuple):
 
         def call(token: Cancellation) -> Any:
             return read(lambda: self._call(handler, message, token))
-        name = shown(handler.partition(":")[2])
-        return app._waited(f"the call of {name}", call, options.get("timeout"), options.get("on_timeout", "cancel"),
-                           here=here, request=True)
+        name, functions = handler.partition(":")[2], app.functions
+        return app._waited(f"the call of {shown(name)}", call, options.get("timeout"),
+                           options.get("on_timeout", "cancel"), here=here, request=True,
+                           takes_context=functions[name].schema.context if name in functions else None)
+
+
+def function_of(app: Any, name: str) -> Any:
+    """Called by unpickling: a typed function of an app, which is opened for it."""
+    return app.functions[name]
 
 
 def typed_options(timeout: float | None, on_timeout: OnTimeout) -> dict[str, Any]:
     """The options for a typed function, of those for any export: its context is cancelled, where an export goes on."""
     return {"timeout": timeout, "on_timeout": "cancel" if on_timeout == "continue" else on_timeout}
-
-
-def typed_of(loaded: LoadedModule, caller: Caller) -> tuple[Functions, ModuleType]:
-    """A module's typed functions, and its types; none if it has none. NotCallable: msgspec is not installed."""
-    description = loaded.metadata.typed if loaded.metadata is not None else None
-    if description is None:
-        return Functions({}), ModuleType("types", "The module has no types.")
-    try:
-        functions = importlib.import_module("gothreads.typed.functions")
-    except ModuleNotFoundError as error:
-        if error.name != "msgspec":
-            raise
-        raise NotCallable(f"{loaded.name}: typed functions need msgspec: pip install msgspec") from None
-    found: tuple[Functions, ModuleType] = functions.functions_of(description, caller)
-    return found

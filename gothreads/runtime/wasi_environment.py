@@ -28,6 +28,7 @@ from gothreads.wasi.peers import Peers
 from gothreads.wasi.process import Process
 from gothreads.wasi.resolver import Resolver
 from gothreads.wasi.settings import WasiSettings
+from gothreads.wasi.simulation import Simulation
 from gothreads.wasi.sockets import SocketCalls, address_of
 from gothreads.wasi.standard_streams import add_streams
 from gothreads.wasi.streams import Streams
@@ -38,7 +39,8 @@ from gothreads.wasm.host_calls import BUILTIN_CALLS, HOST, WASI, Server, importe
 log = logging.getLogger("gothreads")
 
 #: The servers, in wasm/host_calls.py, whose calls are provided here.
-_SERVERS = (Server.PIPES, Server.SOCKETS, Server.NETWORK, Server.ZONES, Server.MESSAGES)
+_SERVERS = (Server.PIPES, Server.SOCKETS, Server.NETWORK, Server.ZONES, Server.MESSAGES,
+            Server.SIMULATION)
 
 
 class WasiEnvironment:
@@ -50,7 +52,8 @@ class WasiEnvironment:
         self.table = DescriptorTable(self.stopped, files)
         self._process = Process(self.table)
         add_streams(self.table, streams)
-        self._wasi, self._pipes = WasiCalls(self._process), PipeCalls(self._process)
+        self._simulation = None if settings.simulate is None else Simulation(self._process, settings.simulate)
+        self._wasi, self._pipes = WasiCalls(self._process, self._simulation), PipeCalls(self._process)
         self._sockets = SocketCalls(self._process, rules)
         self._network = NetworkCalls(self._process, rules, Resolver(rules, stop))
         self._zones = ZoneCalls(self._process)
@@ -84,9 +87,10 @@ class WasiEnvironment:
 
     def _taken_up(self, text: str, address: str) -> None:
         """Log that the program listens now. `text`: the address as it was given."""
-        if address not in self.not_taken_up:  # another thread was faster
+        try:
+            self.not_taken_up.remove(address)
+        except ValueError:  # another thread was faster
             return
-        self.not_taken_up = [other for other in self.not_taken_up if other != address]
         port = address.rpartition(":")[2]
         only = f", for this machine only. For others, too: --listen 0.0.0.0:{port}" if text.startswith(":") else ""
         log.info("listening on %s%s", address, only)
@@ -100,10 +104,12 @@ class WasiEnvironment:
         self._network.use(peers)
 
     def define(self, functions: ffi.HostFunctions, module: Module, *, own_clock: bool = False) -> None:
-        """Define the functions that the module imports from here. `own_clock`: as for define_wasi."""
+        """Define the functions that the module imports from here. `own_clock`: not wasmtime's."""
         types = {i.name: module.types[i.type_index] for i in module.imported_functions if i.module == WASI}
-        define_wasi(functions, types, self._wasi, own_clock=own_clock)
-        servers = dict(zip(_SERVERS, (self._pipes, self._sockets, self._network, self._zones, self.calls), strict=True))
+        own = ["clock_time_get", "random_get"] if self._simulation else ["clock_time_get"] if own_clock else []
+        define_wasi(functions, types, self._wasi, own=own)
+        servers = dict(zip(_SERVERS, (self._pipes, self._sockets, self._network, self._zones, self.calls,
+                                      self._simulation), strict=True))
         for call in imported_calls(module):
             if call.server in servers:
                 define_with_errno(functions, HOST, call.name, call.type, getattr(servers[call.server], call.name))

@@ -5,7 +5,7 @@ has it, and so have all lines of the log that are written for the request.
 
 The access log is the logger gothreads.access, with a record for each request. Its message is for people; for programs
 it has the fields `request_id`, `client`, `identity` (such as "key ci", or "" if there is none), `method`, `path`,
-`status`, `bytes` (of the response's body) and `seconds`.
+`status`, `bytes` (of the response's body) and `seconds`; and where the request has a span, `trace_id` and `span_id`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import uuid
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gothreads.bridge import tracing
 from gothreads.serve.identity import IDENTITY
 from gothreads.text import shown
 
@@ -32,11 +33,13 @@ _LONGEST = 1000
 
 
 class RequestIds(logging.Filter):
-    """Adds `request_id` to the records that are logged while a request is answered."""
+    """Adds `request_id` to the records that are logged while a request is answered, and the ids of its span."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if (current := _current.get()) is not None and not hasattr(record, "request_id"):
             record.request_id = current
+        for name, value in tracing.ids().items():
+            setattr(record, name, value)
         return True
 
 
@@ -85,6 +88,6 @@ def _log(scope: Scope, request_id: str, status: int, size: int, seconds: float) 
     # A trusted proxy may pass on what its client has sent as an address.
     fields = {"request_id": request_id, "client": shown(client[0][:_LONGEST]) if client else "", "identity": identity,
               "method": shown(scope["method"][:20]), "path": path, "status": status, "bytes": size,
-              "seconds": round(seconds, 6)}
+              "seconds": round(seconds, 6), **tracing.ids()}
     log.info('%s%s "%s %s" %d %d bytes %.1f ms %s', fields["client"] or "-", f" ({identity})" if identity else "",
              fields["method"], path, status, size, seconds * 1000, request_id, extra=fields)

@@ -34,27 +34,23 @@ from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gothreads.errors import AppClosed, GothreadsError
+from gothreads.runtime.app import App
 from gothreads.runtime.state import State
-from gothreads.serve.auth import AnyOf, Authority
+from gothreads.serve.auth import AnyOf, permits
 from gothreads.serve.dashboard import Dashboard, Watched, no_app
 from gothreads.serve.deployment import Deployment, together
+from gothreads.serve.description import health_of
+from gothreads.serve.error_responses import bug, http_error, message
 from gothreads.serve.gate import Gate, closed
 from gothreads.serve.guard import Held, Hosts, host_name, policy
 from gothreads.serve.identity import METRICS, RESTART
 from gothreads.serve.metrics import Metrics
-from gothreads.serve.options import same_host
+from gothreads.serve.options import WebOptions, same_host
 from gothreads.serve.probes import Probes
 from gothreads.serve.served import NamedRoute, Served
-from gothreads.serve.web import (
-    Surroundings,
-    WebOptions,
-    app_web,
-    bug,
-    guarded,
-    health_of,
-    http_error,
-    message,
-)
+from gothreads.serve.surroundings import Surroundings
+from gothreads.serve.web import app_web, guarded
+from gothreads.supervise.handover import current
 from gothreads.version import __version__
 
 _FOLDER = Path(__file__).parent
@@ -128,10 +124,10 @@ class Apps:
         """The names of the apps that everybody may call."""
         return [member.deployment.name for member in self._members if member.gate.is_open]
 
-    def send_signal(self, number: int) -> bool:
-        """Give a signal to all programs that handle it. Whether there was one."""
-        taken = [app.send_signal(number, default=False) for deployment in self.deployments for app in deployment.apps]
-        return any(taken)
+    def send_signal(self, number: int) -> list[App]:
+        """Give a signal to all programs that handle it. Returns these."""
+        running = [current(app) for deployment in self.deployments for app in deployment.apps]
+        return [app for app in running if app is not None and app.send_signal(number, default=False)]
 
     def stop(self) -> None:
         """Replace no app any more. From any thread."""
@@ -216,7 +212,7 @@ class Apps:
                 "link": f"//{hosted.host}{port[0] if port else ''}/" if hosted.host else f".{hosted.prefix}/"})
         return _templates.TemplateResponse(request, "apps.html", {
             "apps": shown, "version": __version__, "has_dashboard": self._has_dashboard,
-            "linked": _is_known(self._authority, request.scope)},
+            "linked": permits(lambda: self._authority.known(request.scope))},
                                            headers={"Content-Security-Policy": _POLICY})
 
     async def _health(self, request: Request) -> Response:
@@ -262,15 +258,7 @@ def _about(member: _Member, *, knows: bool) -> dict[str, Any]:
 
 def _knows(member: _Member, scope: Scope) -> bool:
     """Whether the app knows the client. (Other apps may: so a key that is unknown here is no error.)"""
-    return _is_known(member.gate.authority, scope)
-
-
-def _is_known(authority: Authority | AnyOf, scope: Scope) -> bool:
-    try:
-        authority.known(scope)
-        return True
-    except HTTPException:
-        return False
+    return permits(lambda: member.gate.authority.known(scope))
 
 
 def _current(deployment: Deployment) -> Callable[[], Served]:

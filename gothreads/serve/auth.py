@@ -94,6 +94,15 @@ class Authority:
         return identity
 
 
+def permits(check: Callable[[], object]) -> bool:
+    """Whether a check of a client's rights raises no HTTPException."""
+    try:
+        check()
+        return True
+    except HTTPException:
+        return False
+
+
 class AnyOf:
     """The authorities of a server's apps, for what belongs to the server: who has a right in one of the apps has it.
 

@@ -7,6 +7,8 @@
     waiting      HEAD_SECONDS for a head, or for the rest of a body whose response has been sent already
     sending      nothing more is written while anything is unsent; if that is sent more slowly than LEAST_RATE, with
                  SEND_SECONDS of tolerance, the connection is closed
+    leaving      asyncio does not see the end of a connection that it does not read from: while a request is answered
+                 and reading is paused, it is looked for every LOOK_SECONDS
 
 All of it runs on the server's event loop.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import socket
 import struct
 import time
@@ -23,7 +26,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from gothreads.serve.disconnect import CUT
+from gothreads.serve.disconnect import BREAK_OFF, CUT, GONE
 from gothreads.serve.guard import LEAST_RATE
 from gothreads.serve.tls import CERTIFICATE, name_of
 
@@ -35,6 +38,8 @@ UNSENT = 64 << 10
 FREE_CHUNKS, LEAST_CHUNK = 1000, 64
 #: Seconds allowed for a request head; and for unsent data, in addition to a second for each LEAST_RATE bytes.
 HEAD_SECONDS = SEND_SECONDS = 20.0
+#: How often the end of a connection that is not read from is looked for, in seconds.
+LOOK_SECONDS = 1.0
 #: The shortest interval at which a log message is repeated, in seconds.
 SELDOM_SECONDS = 60.0
 
@@ -63,13 +68,48 @@ class Seldom(logging.Filter):
         return True
 
 
-class Connection(H11Protocol, asyncio.BufferedProtocol):
-    """uvicorn's h11 protocol, with the bounds above."""
+class Sending:
+    """For a protocol of uvicorn's: cuts the connection of a client that takes what is sent too slowly.
 
-    _waits: asyncio.TimerHandle | None = None  # closes the connection if no head arrives in time
+    The transport pauses whenever anything is unsent, and resumes when nothing is.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
     _sends: asyncio.TimerHandle | None = None  # running while anything is unsent
     # The time left to send the unsent bytes beyond what LEAST_RATE takes, in seconds, and when that was computed.
     _patience, _since, _unsent = SEND_SECONDS, 0.0, 0
+
+    def pause_writing(self) -> None:
+        super().pause_writing()  # type: ignore[misc]
+        now = self.loop.time()
+        self._patience = min(SEND_SECONDS, self._patience + now - self._since)  # nothing was unsent meanwhile
+        self._since, self._unsent = now, self.transport.get_write_buffer_size()
+        self._sends = self.loop.call_later(self._patience + self._unsent / LEAST_RATE, self._cut)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()  # type: ignore[misc]
+        self.stop_timer()
+        now = self.loop.time()
+        self._patience = min(SEND_SECONDS, self._patience + self._unsent / LEAST_RATE - (now - self._since))
+        self._since = now
+
+    def stop_timer(self) -> None:
+        if self._sends is not None:
+            self._sends.cancel()
+
+    def _cut(self) -> None:
+        # Without SO_LINGER the kernel would keep the unsent rest, and go on trying to send it.
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+
+class Connection(Sending, H11Protocol, asyncio.BufferedProtocol):
+    """uvicorn's h11 protocol, with the bounds above."""
+
+    _waits: asyncio.TimerHandle | None = None  # closes the connection if no head arrives in time
+    _looks: asyncio.TimerHandle | None = None  # for a client that has left while reading is paused
+    _is_upgraded = False  # to a WebSocket, whose protocol has the transport now
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         assert self.limit_concurrency is not None
@@ -90,16 +130,29 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=1, low=0)
         if (name := name_of(transport)) is not None:
             self.app_state = {**self.app_state, CERTIFICATE: name}
-        self.app_state = {**self.app_state, CUT: self._cut}  # each request's scope["state"] is a copy
+        self._gone = self.loop.create_future()
+        self.app_state = {**self.app_state, CUT: self._cut, GONE: self._gone,  # each scope["state"] is a copy
+                          BREAK_OFF: transport.close}
         self._received, self._patience = bytearray(RECEIVED), SEND_SECONDS
         self._next_event, self.conn.next_event = self.conn.next_event, self._checked_event  # type: ignore[method-assign]
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._waits, self._sends):
+        self._stop_timers()
+        if not self._gone.done():
+            self._gone.set_result(None)
+        super().connection_lost(exc)
+
+    def _stop_timers(self) -> None:
+        self.stop_timer()
+        for timer in (self._waits, self._looks):
             if timer is not None:
                 timer.cancel()
-        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._stop_timers()
+        self._is_upgraded = True
+        super().handle_websocket_upgrade(event)
 
     # Receiving.
 
@@ -136,32 +189,29 @@ class Connection(H11Protocol, asyncio.BufferedProtocol):
             self.transport.close()
 
     def _watch(self) -> None:
-        """Run the timer while no request is being answered, whether or not the next has begun."""
-        answering = self.cycle is not None and not self.cycle.response_complete
+        """Run the timers: one while no request is being answered, whether or not the next has begun; else the other."""
+        if self._is_upgraded:
+            return
+        answering = self._is_answering()
+        if self._looks is None and answering and self.flow.read_paused:
+            self._looks = self.loop.call_later(LOOK_SECONDS, self._look)
         if self._waits is not None and answering:
             self._waits.cancel()
             self._waits = None
         elif self._waits is None and not answering and not self.transport.is_closing():
             self._waits = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
-    # Sending.
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        now = self.loop.time()
-        self._patience = min(SEND_SECONDS, self._patience + now - self._since)  # nothing was unsent meanwhile
-        self._since, self._unsent = now, self.transport.get_write_buffer_size()
-        self._sends = self.loop.call_later(self._patience + self._unsent / LEAST_RATE, self._cut)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        assert self._sends is not None
-        self._sends.cancel()
-        now = self.loop.time()
-        self._patience = min(SEND_SECONDS, self._patience + self._unsent / LEAST_RATE - (now - self._since))
-        self._since = now
-
-    def _cut(self) -> None:
-        # Without SO_LINGER the kernel would keep the unsent rest, and go on trying to send it.
-        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
+    def _look(self) -> None:
+        """Cut the connection if the client has ended it. Runs as long as a request is answered and nothing is read."""
+        self._looks = None
+        if self.transport.is_closing():
+            return
+        looked = select.poll()
+        looked.register(self.transport.get_extra_info("socket"), select.POLLRDHUP)  # errors are told, too
+        if self._is_answering() and self.flow.read_paused and looked.poll(0):
+            self._cut()
+        else:
+            self._watch()

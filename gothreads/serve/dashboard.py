@@ -5,6 +5,7 @@
     GET /api/apps/{name}/live            figures, as they change (feed.py): the right `metrics`
     GET /api/apps/{name}/failures        the last calls that failed, with stacks: the right `inspect`
     GET /api/apps/{name}/goroutines      the goroutines with their stacks: the right `inspect`
+    GET /debug/pprof/{kind}              profiles (profiling.py), which have stacks, too: the right `inspect`
 
 It is where /metrics is: at an address of its own, if the metrics have one. There, figures need no right, but the texts
 of errors need `inspect`, as stacks do.
@@ -17,7 +18,6 @@ clients never see them elsewhere.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,23 +31,22 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Scope
 
 from gothreads.errors import GothreadsError
-from gothreads.serve.auth import AnyOf
+from gothreads.serve import profiling
+from gothreads.serve.auth import AnyOf, permits
 from gothreads.serve.deployment import Deployment
+from gothreads.serve.error_responses import message
 from gothreads.serve.failures import stack_of
 from gothreads.serve.feed import Feeds, Stream
 from gothreads.serve.gate import Gate
 from gothreads.serve.guard import Held, policy
 from gothreads.serve.identity import INSPECT, METRICS, RESTART
 from gothreads.serve.metrics import Metrics
-from gothreads.serve.web import message
 from gothreads.supervise.app import Supervised
 from gothreads.text import cut, printable
 from gothreads.version import __version__
 
 _PAGE = (Path(__file__).parent / "dashboard.html").read_text()
 _POLICY = policy(_PAGE)
-#: How long Go may take to list its goroutines, in seconds; and how much of the list is shown, in characters.
-_STACKS_SECONDS, _MOST_STACKS = 5.0, 1 << 20
 #: With one of these headers, a request comes from a proxy, whose clients may be elsewhere.
 _OF_PROXIES = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")
 
@@ -109,8 +108,21 @@ class Dashboard:
 
         async def live(one: Watched, scope: Scope) -> Response:
             return Stream(self._feed_of[one.deployment.name], lambda: rights.sees_errors(one, scope))
+
+        async def profile(request: Request) -> Response:
+            rights.known(request.scope)
+            names = list(self._watched)
+            name = request.query_params.get("app", names[0] if len(names) == 1 else "")
+            if (one := self._watched.get(name)) is None:
+                return no_app(name, names) if name else JSONResponse(
+                    {"error": f"which app? Add ?app=NAME; there are: {', '.join(names)}", "known": names}, 400)
+            rights.check(one, request.scope, INSPECT)
+            async with Held().body(request, 0):  # as above
+                pass
+            return await profiling.answer(one.deployment.app, request, self._asked)
         return [Route("/dashboard", _page), Route("/api/dashboard", about), of_app("live", METRICS, live),
-                of_app("failures", INSPECT, self._failures), of_app("goroutines", INSPECT, self._goroutines)]
+                of_app("failures", INSPECT, self._failures), of_app("goroutines", INSPECT, self._goroutines),
+                Route("/debug/pprof/{kind:path}", profile)]
 
     async def _failures(self, one: Watched, _scope: Scope) -> Response:
         app = one.deployment.app
@@ -124,13 +136,11 @@ class Dashboard:
     async def _goroutines(self, one: Watched, _scope: Scope) -> Response:
         async with self._asked:  # one at a time: Go stops for it
             try:
-                found = await asyncio.to_thread(lambda: str(one.deployment.app.goroutines(_STACKS_SECONDS)))
+                return PlainTextResponse(await asyncio.to_thread(profiling.stacks, one.deployment.app))
             except TimeoutError:
-                raise HTTPException(504, f"Go did not answer within {_STACKS_SECONDS:g} s") from None
+                raise HTTPException(504, f"Go did not answer within {profiling.STACKS_SECONDS:g} s") from None
             except GothreadsError as error:
                 raise HTTPException(503, message(error)) from None
-        cut_off = f"\n\n… and {len(found) - _MOST_STACKS:,} characters more" if len(found) > _MOST_STACKS else ""
-        return PlainTextResponse(found[:_MOST_STACKS] + cut_off)
 
 
 def no_app(name: str, known: Sequence[str]) -> Response:
@@ -151,10 +161,7 @@ class _Rights:
         HTTPException: it must, or what it says is wrong.
         """
         if self._open_figures and "Authorization" not in Headers(scope=scope):
-            with contextlib.suppress(HTTPException):
-                self._authority.known(scope)
-                return True
-            return False
+            return permits(lambda: self._authority.known(scope))
         self._authority.known(scope)
         return True
 
@@ -175,11 +182,7 @@ class _Rights:
         return not self._open_figures or self.may(one, scope, INSPECT)
 
     def may(self, one: Watched, scope: Scope, right: str) -> bool:
-        try:
-            self.check(one, scope, right)
-        except HTTPException:
-            return False
-        return True
+        return permits(lambda: self.check(one, scope, right))
 
 
 async def _page(_request: Request) -> Response:

@@ -12,7 +12,7 @@ Invariants. All of this is on the server's event loop, except opening, closing, 
   new one is closed; the old one has never stopped, so requests that were held go on to it.
 - While state is handed over, calls are held (HAND_OVER_SECONDS at most). So no call that begins later reaches the old
   one after `save`, or the new one before `load`.
-- What must outlast an instance belongs to none: limits and their lines, keys, metrics (web.Surroundings).
+- What must outlast an instance belongs to none: limits and their lines, keys, metrics (surroundings.py).
 - One replacement runs at a time. One that is asked for meanwhile begins after it, and stands for all that ask until it
   begins. So the last change of a source is always in what is built last.
 - An app that is open is in `_apps`, or the thread that opens it is about to put it there. Under the lock, either that
@@ -24,7 +24,9 @@ What meets a replacement:
 1. A call, or a stream of items, that has begun, or waits for its turn: it goes on in the old one, for at most `drain`
    seconds. After that the old one is closed: the call gets 503, a stream ends with an error. What it changes after
    `save` is not carried over, as with `restart()` of a supervised module.
-2. Events that are queued in the old one: it is not closed before it is done with them, within the same time.
+2. Events that are queued in the old one: it is not closed before it is done with them, within the same time. Then, in
+   what is left of it, a program that handles SIGTERM gets that, and ends as it does then: its own server answers what
+   it has begun.
 3. The end of the old one (a panic): it is not asked for its state. If it is supervised, what it saved last counts.
 4. The end of the server: it does not wait for a build or a start, and neither does who has asked for that (AppClosed).
    What is opened too late is closed at once.
@@ -38,16 +40,18 @@ import contextvars
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import TypeVar
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gothreads.errors import AppClosed, GothreadsError
+from gothreads.errors import AppClosed, GothreadsError, GuestError, GuestExit
+from gothreads.output.app_names import of_app, without_name
+from gothreads.serve.error_responses import message
 from gothreads.serve.served import Served
-from gothreads.serve.web import message
-from gothreads.supervise.handover import finish_events, hand_over, settle
+from gothreads.supervise.handover import end_program, finish_events, hand_over, settle
 from gothreads.text import words
 
 T = TypeVar("T")
@@ -112,6 +116,9 @@ class Deployment:
         self._closing = False
         self._loop: asyncio.AbstractEventLoop | None = None  # once a replacement has been asked for
         self._apps: set[Served] = set()
+        self._saying = threading.Lock()  # no signal handler takes it
+        self._ends_said = weakref.WeakSet[Served]()  # guarded by _saying
+        self._given_name = name
         self._first: Served | None = self._open()
         self.name = name or self.app.loaded.name
 
@@ -139,6 +146,21 @@ class Deployment:
         self._make_web = make_web
         self._current = Generation(self.app, make_web(self.app))
         self._first = None
+
+    def say_end(self, app: Served) -> None:
+        """Log how an app has ended, unless it was closed: once, before this returns. From any thread."""
+        if not isinstance(error := app.error, GuestError) or app.exit is None:  # a supervised app that is down comes up
+            return
+        with self._saying:
+            if app not in self._ends_said:
+                self._ends_said.add(app)
+                own, was_asked = app.loaded.name, isinstance(error, GuestExit) and error.asked
+                log.log(logging.INFO if was_asked else logging.ERROR, "%s: %s", self._given_name or own,
+                        without_name(own, error.headline), extra=self._field(app))
+
+    def _field(self, app: Served) -> dict[str, str]:
+        """The field of records that concern this app."""
+        return {"app": self._given_name or app.loaded.name}
 
     def stop(self) -> None:
         """The server stops: nothing is replaced any more, and who waits for that is told. From any thread."""
@@ -193,10 +215,11 @@ class Deployment:
                 if self._closing:
                     raise
                 self.failure = message(error)
-                log.error("%s is not replaced, and goes on as it was: %s", self.name, error)
+                log.error("%s is not replaced, and goes on as it was: %s", self.name,
+                          without_name(self.name, str(error)), extra=self._field(self.app))
                 raise
             self.failure, self.replaced = None, self.replaced + 1
-            log.info("%s is replaced", self.name)
+            log.info("%s is replaced", self.name, extra=self._field(self.app))
 
     async def _replace(self) -> None:
         assert self._current is not None
@@ -235,7 +258,8 @@ class Deployment:
     # On other threads.
 
     def _open(self) -> Served:
-        app = self._open_app()
+        with of_app(self._given_name):
+            app = self._open_app()
         with self._lock:
             closing = self._closing
             if not closing:
@@ -243,11 +267,21 @@ class Deployment:
         if closing:
             app.close()
             raise self._stopping()
+        threading.Thread(target=self._watch_end, args=(app,), name="gothreads-watch", daemon=True).start()
         return app
 
+    def _watch_end(self, app: Served) -> None:
+        with contextlib.suppress(GothreadsError):
+            app.wait()
+        self.say_end(app)
+
     def _close(self, app: Served, until: float = 0.0) -> None:
-        """Close an app. Until then it may finish its events, and calls that no request waits for."""
+        """Close an app. Until then it may finish its events, its program what it does at SIGTERM, and calls that no
+        request waits for.
+        """
         finish_events(app, until - time.monotonic())
+        if (left := until - time.monotonic()) > 0:
+            end_program(app, left)
         app.close(drain=max(0.0, until - time.monotonic()))
         with self._lock:
             self._apps.discard(app)

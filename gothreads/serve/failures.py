@@ -13,8 +13,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from gothreads.errors import GothreadsError, GuestError, HostFunctionError
-from gothreads.text import printable, shown
+from gothreads.errors import GothreadsError, GuestError, HostFunctionError, shown_frames
+from gothreads.text import printable
 
 #: How many are kept, and how long their texts and stacks may be, in characters.
 MOST, LONGEST_TEXT, LONGEST_STACK = 32, 1000, 8000
@@ -72,7 +72,7 @@ def stack_of(error: BaseException) -> str:
     """Where it has failed: what Go has printed, the frames of a trap, or Python's traceback. The end of it, if long."""
     parts = []
     if isinstance(error, GuestError):
-        parts += [printable(error.stderr), "\n".join(shown(str(frame)) for frame in error.frames[:20])]
+        parts += [printable(error.stderr), "\n".join(shown_frames(error.frames))]
     raised = error.__cause__ if isinstance(error, HostFunctionError) else error
     if raised is not None and not isinstance(raised, GothreadsError):
         parts.append(printable("".join(traceback.format_exception(raised, limit=-20))))

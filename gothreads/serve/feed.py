@@ -40,10 +40,10 @@ from gothreads.runtime.statistics import AppStatistics
 from gothreads.serve.call_rates import Reading, rates, together
 from gothreads.serve.deployment import Deployment
 from gothreads.serve.disconnect import CUT, left_first
+from gothreads.serve.error_responses import message
 from gothreads.serve.gate import Gate
 from gothreads.serve.metrics import Metrics
 from gothreads.serve.served import Served
-from gothreads.serve.web import message
 from gothreads.supervise.app import Supervised
 from gothreads.supervise.handover import current
 from gothreads.text import printable

@@ -8,12 +8,12 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
 from gothreads.runtime.keywords import complete, definition
 from gothreads.serve.admission import Admission
 from gothreads.serve.auth import AnyOf, Authority, client_of
-from gothreads.serve.metrics import Endpoint
+from gothreads.serve.endpoint import Endpoint, Within
 from gothreads.serve.options import ServeOptions
 
 
@@ -73,14 +73,3 @@ class Gate:
     def knows(self, scope: Scope) -> bool:
         """Whether to tell the client more than that there is a server. HTTPException: its credentials are wrong."""
         return self.is_open or self.authority.identity(scope) is not None
-
-
-class Within(Response):
-    """A response in a context that ends when it has been sent."""
-
-    def __init__(self, response: Response, context: ExitStack) -> None:
-        self._response, self._context = response, context
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._context:
-            await self._response(scope, receive, send)

@@ -32,6 +32,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gothreads.serve.disconnect import remembered
 from gothreads.serve.options import host_names
 
 #: The largest request body; and the largest sum of all bodies that the server holds and all unsent responses. Bytes.
@@ -147,7 +148,7 @@ class Guard:
                 for at in range(0, max(len(body), 1), PIECE):
                     more = message.get("more_body", False) or at + PIECE < len(body)
                     await send({**message, "body": body[at:at + PIECE], "more_body": more})
-        await (self._refusal(scope) or self._app)(scope, receive, send_guarded)
+        await (self._refusal(scope) or self._app)(scope, remembered(receive), send_guarded)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers, looks = Headers(scope=scope), scope["method"] in ("GET", "HEAD")

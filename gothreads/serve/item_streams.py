@@ -24,11 +24,14 @@ from starlette.types import Receive, Scope, Send
 
 from gothreads.errors import GothreadsError
 from gothreads.serve.disconnect import left_first
+from gothreads.serve.error_responses import message
 from gothreads.serve.guard import CLIENT_LEFT, PIECE, TOO_LARGE_TOGETHER, Held
 
 if TYPE_CHECKING:
-    from gothreads.typed.streams import JsonStream
+    from gothreads.typed.streams import BatchedStream, JsonStream
 
+#: Where the scope of a request may have a function that is told the error that ends an answer in the middle.
+FAILED = "gothreads.failed"
 NDJSON, EVENTS = "application/x-ndjson", "text/event-stream"
 
 
@@ -55,25 +58,24 @@ _EVENTS = _Format(EVENTS, first=b"data: ", before=b"data: ", after=b"\n\n", end=
                   failed=b'event: error\ndata: {"error": %s}\n\n')
 
 
-async def items_response(stream: JsonStream, headers: Headers, receive: Receive, held: Held,
-                         message: Callable[[Exception], str]) -> Response:
+async def items_response(stream: JsonStream, headers: Headers, receive: Receive, held: Held) -> Response:
     """The response with the items of a stream. Waits for the first batch, whose error it raises.
 
-    receive: tells when the client has left. message: makes the text of an error.
+    receive: tells when the client has left.
     """
-    batches = _Batches(stream, receive)
+    batches = Batches(stream, receive)
     first = await batches.next()
     if first is None:
         raise HTTPException(CLIENT_LEFT, "the client has disconnected")
     accepted = headers.get("accept", "")
     written = next((each for each in (_LINES, _EVENTS) if each.media_type in accepted), _LIST)
-    return _Items(first, batches, held, message, written)
+    return _Items(first, batches, held, written)
 
 
-class _Batches:
+class Batches:
     """The batches of items of a stream, for a client that may leave."""
 
-    def __init__(self, stream: JsonStream, receive: Receive) -> None:
+    def __init__(self, stream: BatchedStream, receive: Receive) -> None:
         self.stream, self._receive = stream, receive
 
     async def next(self) -> list[bytes] | None:
@@ -89,13 +91,12 @@ class _Batches:
 
 
 class _Items(Response):
-    def __init__(self, first: list[bytes], batches: _Batches, held: Held, message: Callable[[Exception], str],
-                 written: _Format) -> None:
+    def __init__(self, first: list[bytes], batches: Batches, held: Held, written: _Format) -> None:
         # Proxies that would keep items until there are more of them are asked not to.
         super().__init__(media_type=written.media_type,
                          headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._first, self._batches, self._held, self._message, self._format = first, batches, held, message, written
+        self._first, self._batches, self._held, self._format = first, batches, held, written
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_piece(piece: bytes, *, more: bool = True) -> None:
@@ -104,12 +105,17 @@ class _Items(Response):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if self._format.begin:
                 await send_piece(self._format.begin)
-            error = await self._send_items(send_piece)
-            await send_piece(self._format.end if error is None else self._format.failed % json.dumps(error).encode(),
-                             more=False)
+            try:
+                error = await self._send_items(send_piece)
+            except OSError:  # so servers say that the client has left
+                return
+            if error is not None and (told := scope.get(FAILED)) is not None:
+                told(error)
+            await send_piece(self._format.end if error is None
+                             else self._format.failed % json.dumps(message(error)).encode(), more=False)
 
-    async def _send_items(self, send_piece: Callable[[bytes], Awaitable[None]]) -> str | None:
-        """Send the items, until there are no more or the client has left. Returns the text of an error."""
+    async def _send_items(self, send_piece: Callable[[bytes], Awaitable[None]]) -> Exception | None:
+        """Send the items, until there are no more or the client has left. Returns an error that has ended them."""
         before, between = self._format.first, self._format.after + self._format.before
         batch: list[bytes] | None = self._first
         self._first = []
@@ -118,13 +124,11 @@ class _Items(Response):
             before = self._format.before
             with self._held.answer(len(body)) as fits:
                 if not fits:
-                    return TOO_LARGE_TOGETHER
+                    return HTTPException(503, TOO_LARGE_TOGETHER)
                 for at in range(0, len(body), PIECE):
                     await send_piece(body[at:at + PIECE])
             try:
                 batch = await self._batches.next()
-            except GothreadsError as failed:
-                return self._message(failed)
-            except HTTPException as failed:  # of the body that Go has read (body_reader.py)
-                return failed.detail
+            except (GothreadsError, HTTPException) as failed:  # or of the body that Go reads (body_reader.py)
+                return failed
         return None

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 from gothreads.errors import GothreadsError
 from gothreads.files import reason
+from gothreads.wasi import inherited
 
 #: How many connections may wait to be accepted.
 BACKLOG = 2048
-#: The first descriptor that systemd hands over (sd_listen_fds).
-_FIRST = 3
 #: How long to wait for other servers that begin or end in the folder of a Unix socket, in seconds.
 _LOCK_SECONDS = 5.0
 
@@ -67,14 +66,7 @@ class Inherited:
 
     @contextlib.contextmanager
     def listen(self) -> Iterator[socket.socket]:
-        try:
-            listener = socket.socket(fileno=os.dup(self.descriptor))
-        except OSError as error:
-            raise GothreadsError(f"{self.option} {self.descriptor}: {reason(error)}; expected a socket that listens"
-                                 ) from None
-        with listener:
-            if listener.type != socket.SOCK_STREAM or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                raise GothreadsError(f"{self.option} {self.descriptor}: this socket does not listen for connections")
+        with inherited.listener(self.descriptor, f"{self.option} {self.descriptor}") as listener:
             yield listener
 
 
@@ -82,15 +74,11 @@ Place = Address | UnixSocket | Inherited
 
 
 def of_systemd() -> Inherited | None:
-    """The socket that systemd has opened for this process (LISTEN_FDS). Programs that it starts do not see it."""
-    process, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
-    os.environ.pop("LISTEN_FDNAMES", None)
-    if process != str(os.getpid()):  # it is for somebody else
-        return None
-    if count != "1":
-        raise GothreadsError(f"systemd has handed over {count} sockets (LISTEN_FDS); one is expected")
-    os.set_inheritable(_FIRST, False)  # noqa: FBT003 (takes no keywords)
-    return Inherited(_FIRST, "LISTEN_FDS, descriptor")
+    """The socket that systemd has opened for this process (LISTEN_FDS)."""
+    found, _ = inherited.of_systemd()
+    if len(found) > 1:
+        raise GothreadsError(f"systemd has handed over {len(found)} sockets (LISTEN_FDS); one is expected")
+    return Inherited(found[0], "LISTEN_FDS, descriptor") if found else None
 
 
 def url_of(listener: socket.socket, scheme: str = "http") -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -26,13 +26,13 @@ from gothreads.runtime.state import State
 from gothreads.runtime.statistics import AppStatistics, GoStatistics
 from gothreads.serve.admission import Admission
 from gothreads.serve.call_rates import CallCounts, Called
+from gothreads.serve.endpoint import Endpoint
 from gothreads.serve.failures import Failures
 from gothreads.serve.guard import Guard, Held, Hosts
+from gothreads.serve.item_streams import FAILED
 from gothreads.serve.outcomes import outcome_of
 from gothreads.serve.served import Served
 from gothreads.supervise.app import Supervised
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 #: The bounds of the histogram, in seconds.
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -61,6 +61,9 @@ class Metrics:
                                  ("app", "kind", "name"), registry=self._registry)
         self._sent = Counter("gothreads_sent_bytes", "Bytes of the bodies of their results, without errors.",
                              ("app", "kind", "name"), registry=self._registry)
+        self._broken = Counter("gothreads_answers_broken_off", "Answers over HTTP that an error has ended in the "
+                               "middle, after their calls counted as ok.", ("app", "kind", "name", "outcome"),
+                               registry=self._registry)
         self._in_flight = Gauge("gothreads_calls_in_flight", "Calls over HTTP that are being answered.", ("app",),
                                 registry=self._registry)
         self._waiting = Gauge("gothreads_calls_waiting", "Calls over HTTP that wait, since as many as may be are in "
@@ -110,7 +113,7 @@ class AppMetrics:
         self._exports, self._functions = frozenset(app.exports), frozenset(app.functions)
         self._handlers, self._failures = metrics._handlers[name], metrics.failures[name]
         self._calls, self._seconds = metrics._calls, metrics._seconds
-        self._received, self._sent = metrics._received, metrics._sent
+        self._received, self._sent, self._broken = metrics._received, metrics._sent, metrics._broken
         self._in_flight = metrics._in_flight.labels(name)
 
     def measured(self, kind: str, endpoint: Endpoint) -> Endpoint:
@@ -123,8 +126,7 @@ class AppMetrics:
                 outcome = "ok"
             except BaseException as error:
                 outcome = outcome_of(error)
-                called = " ".join(self._labels(kind, request.path_params[kind], outcome))
-                self._failures.note(called.rstrip(), outcome, error)
+                self._note(self._labels(kind, request.path_params[kind], outcome), outcome, error)
                 raise
             finally:
                 self._in_flight.dec()
@@ -132,8 +134,16 @@ class AppMetrics:
                 self._calls.labels(*labels, outcome).inc()
                 self._seconds.labels(*labels).observe(time.perf_counter() - begun)
                 body.count(self._received.labels(*labels))
-            return _Counted(response, body, self._received.labels(*labels), self._sent.labels(*labels))
+
+            def broken_off(error: Exception) -> None:
+                why = outcome_of(error)
+                self._broken.labels(*labels, why).inc()
+                self._note(labels[1:], why, error)
+            return _Counted(response, body, self._received.labels(*labels), self._sent.labels(*labels), broken_off)
         return measured
+
+    def _note(self, called: Iterable[str], outcome: str, error: BaseException) -> None:
+        self._failures.note(" ".join(called).rstrip(), outcome, error)
 
     def _labels(self, kind: str, name: str, outcome: str) -> tuple[str, str]:
         match kind:
@@ -166,17 +176,28 @@ class _Body:
 
 
 class _Counted(Response):
-    """A response, with what is sent of it, and with what still comes of the request's body meanwhile."""
+    """A response, with what is sent of it, and with what still comes of the request's body meanwhile.
 
-    def __init__(self, response: Response, body: _Body, received: Counter, sent: Counter) -> None:
+    broken_off: is told the error that ends it in the middle.
+    """
+
+    def __init__(self, response: Response, body: _Body, received: Counter, sent: Counter,
+                 broken_off: Callable[[Exception], None]) -> None:
         self._response, self._body, self._received, self._sent = response, body, received, sent
+        self._broken_off = broken_off
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def counting(message: Message) -> None:
             await send(message)
             self._sent.inc(len(message.get("body", b"")))
+        client = scope.get(FAILED)
+
+        def failed(error: Exception) -> None:
+            self._broken_off(error)
+            if client is not None:
+                client(error)
         try:
-            await self._response(scope, receive, counting)
+            await self._response({**scope, FAILED: failed}, receive, counting)
         finally:
             self._body.count(self._received)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from gothreads.bridge.exports import RANGES
+from gothreads.bridge.go_types import RANGES
 from gothreads.serve.served import NamedRoute, Served
 from gothreads.typed.json_schema import FLOAT, JsonSchema, JsonSchemas, described, items, whole
 from gothreads.typed.schema import FunctionSchema, Type, declared_by
@@ -55,6 +55,7 @@ class Names:
 
     functions: Sequence[str]
     handlers: Sequence[str]
+    streaming: Collection[str]
     events: Sequence[str]
 
 
@@ -74,12 +75,12 @@ def document(app: Served, names: Names, root: str, schemes: JsonSchema | None = 
         if function.name in names.functions:
             paths[f"/api/call/{_path(function.name)}"] = {"post": _function(function, schemas)}
     for name in names.handlers:
-        paths[f"/api/request/{_path(name)}"] = {"post": _handler(name)}
+        paths[f"/api/request/{_path(name)}"] = {"post": _handler(name, streams=name in names.streaming)}
     for name in names.events:
         paths[f"/api/signal/{_path(name)}"] = {"post": _event(name)}
     for one in named:
         there = paths.get(f"/api/{'call' if one.kind == 'export' else 'request'}/{_path(one.name)}", {}).get("post")
-        operation = there or _handler(one.name)  # the module may not have it yet
+        operation = there or _handler(one.name, streams=False)  # the module may not have it yet
         paths.setdefault(one.path, {})[one.method.lower()] = operation | {"operationId": f"{one.method} {one.path}"}
     paths |= _of_server()
     if schemes:
@@ -199,10 +200,15 @@ def _call(about: _About, args: JsonSchema, results: JsonSchema, *, may_be_empty:
                       {"200": {"description": "The result.", "content": results}})
 
 
-def _handler(name: str) -> JsonSchema:
-    reply = {"description": "What the handler has returned.", "content": {_BYTES: {}, _JSON: {}}}
-    return _operation(_About("request", name, "handlers", f"The handler {name}"),
-                      {"description": "The payload.", "content": {_BYTES: {}}}, {"200": reply})
+def _handler(name: str, *, streams: bool) -> JsonSchema:
+    about = _About("request", name, "handlers", f"The handler {name}")
+    payload, reply = "The payload.", "What the handler has returned."
+    kinds: JsonSchema = {_BYTES: {}, _JSON: {}}
+    if streams:
+        payload = "The body, of any length, which the handler reads as it comes."
+        reply, kinds = "What the handler writes, as it does. If it fails, the answer breaks off.", {"*/*": {}}
+    return _operation(about, {"description": payload, "content": {_BYTES: {}}},
+                      {"200": {"description": reply, "content": kinds}})
 
 
 def _event(name: str) -> JsonSchema:

@@ -110,6 +110,12 @@ class ServeOptions(TypedDict, total=False):
         "scope", "the claim of tokens that has the rights, such as call/add, as a list or words", check=_check_text)]
 
 
+class WebOptions(ServeOptions, total=False):
+    """The options of an app that is served. largest_json: the largest arguments of a call, in bytes."""
+
+    largest_json: int
+
+
 class AsgiOptions(ServeOptions, total=False):
     """The options of `gothreads.asgi`, besides those of `gothreads.open`."""
 

@@ -2,8 +2,9 @@
 
 A server stops because of a signal, or because its only app ends. After SIGTERM it first goes on for a while, although
 it says that it is not ready, so that load balancers send requests elsewhere. Then it accepts no more clients, and
-drains: requests in flight finish. If that takes too long, or a second signal arrives, the apps are closed, which ends
-the calls in flight. All of these only set `should_exit` or close the apps; uvicorn does the rest.
+drains: requests in flight finish, and programs that handle the signal end by themselves. If that takes too long, or a
+second signal arrives, the apps are closed, which ends the calls in flight. All of these only set `should_exit` or close
+the apps; uvicorn does the rest.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
+import itertools
 import logging
 import math
 import os
@@ -23,7 +24,7 @@ import threading
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gothreads.errors import GothreadsError, GuestError
 from gothreads.files import reason
+from gothreads.output.app_names import AppNames
 from gothreads.output.terminal import Handler, Terminal
-from gothreads.runtime.options import DRAIN_SECONDS
+from gothreads.runtime.app import App
 from gothreads.runtime.state import State
 from gothreads.serve.access import RequestIds
 from gothreads.serve.apps import Apps, Hosted
@@ -42,70 +44,19 @@ from gothreads.serve.connection import Connection, Seldom, log
 from gothreads.serve.guard import Hosts
 from gothreads.serve.listeners import BACKLOG, Address, Place, host_of, url_of
 from gothreads.serve.metrics import metrics_app
+from gothreads.serve.serving import Serving, Transport
 from gothreads.serve.tls import limit_handshakes
+from gothreads.serve.web_socket_connection import MOST_MESSAGE, PING_SECONDS, PONG_SECONDS, WebSocketConnection
 
 if TYPE_CHECKING:
-    from gothreads.serve.watcher import Sources, Watcher
+    from gothreads.serve.watcher import Watcher
 
 #: The largest number of connected clients. More get 503.
 MOST_CONNECTIONS = 2048
 
 _seldom, _request_ids = Seldom(), RequestIds()
 _uvicorns = logging.getLogger("uvicorn.error")
-
-
-@dataclass(frozen=True)
-class Stopping:
-    """How a server stops, in seconds.
-
-    delay: how long it goes on after SIGTERM, although it is not ready. drain: how long requests in flight may take
-    then, or after another signal; after that they get 503.
-    """
-
-    delay: float = 0.0
-    drain: float = DRAIN_SECONDS
-
-
-@dataclass(frozen=True)
-class Transport:
-    """What is between clients and the application.
-
-    tls: if clients speak TLS to this server. proxies: the addresses and networks of proxies, whose X-Forwarded-For and
-    X-Forwarded-Proto are believed.
-    """
-
-    tls: ssl.SSLContext | None = None
-    proxies: Sequence[str] = ()
-
-
-def trusted(networks: Sequence[str]) -> Sequence[str]:
-    """These networks of proxies, as uvicorn takes them: also as a socket of IPv6 sees those of IPv4. "*": any."""
-    if "*" in networks:
-        return ["*"]
-    mapped = [f"::ffff:{network.network_address}/{96 + network.prefixlen}"
-              for network in map(ipaddress.ip_network, networks) if network.version == 4]
-    return [*networks, *mapped]
-
-
-@dataclass(frozen=True)
-class Serving:
-    """What a server does besides answering.
-
-    allowed: further names of the server. allow_origins: other sites whose pages may use it. may_restart: whether
-    clients may replace apps that need no keys. watched: the sources of each app; if one changes, the app is replaced.
-    title: the file that has the apps: the server goes on when they have ended.
-    """
-
-    address: Place
-    metrics: Address | None = None
-    allowed: Sequence[str] = ()
-    allow_origins: Sequence[str] = ()
-    transport: Transport = Transport()
-    stopping: Stopping = Stopping()
-    access_log: bool = False
-    may_restart: bool = False
-    watched: Sequence[Sources] | None = None
-    title: str | None = None
+_apps_log = logging.getLogger("gothreads")  # `log` is the server's
 
 
 def serve(hosted: Sequence[Hosted], terminal: Terminal, serving: Serving) -> int:
@@ -124,6 +75,10 @@ def serve(hosted: Sequence[Hosted], terminal: Terminal, serving: Serving) -> int
             from gothreads.serve.watcher import Watcher
             watcher = Watcher(serving.watched)  # before anything is built
             open_now.callback(watcher.stop)
+        names = AppNames([one.name for one in hosted if one.name is not None])
+        for logger in (log, _apps_log):
+            logger.addFilter(names)
+            open_now.callback(logger.removeFilter, names)
         apps = Apps(hosted, drain=serving.stopping.drain, may_restart=serving.may_restart)
         open_now.callback(apps.close)
         web = apps.web(hosts, has_metrics=of_metrics is None, is_local=_is_local(serving, serving.address, hosts),
@@ -182,7 +137,9 @@ class _Server(uvicorn.Server):
         stopping, transport, title = serving.stopping, serving.transport, serving.title
         most, tls = most_connections(), transport.tls
         # The backlog is how many clients are accepted per turn of the event loop. Refusing one takes some turns.
-        super().__init__(uvicorn.Config(_quiet(web), loop="asyncio", http=Connection, ws="none", lifespan="off",
+        super().__init__(uvicorn.Config(_quiet(web), loop="asyncio", http=Connection, lifespan="off",
+                                        ws=WebSocketConnection, ws_max_size=MOST_MESSAGE, ws_per_message_deflate=False,
+                                        ws_ping_interval=PING_SECONDS, ws_ping_timeout=PONG_SECONDS,
                                         log_level="warning", access_log=False, server_header=False,
                                         # Otherwise uvicorn believes these headers of every client of this machine.
                                         proxy_headers=bool(transport.proxies),
@@ -205,8 +162,10 @@ class _Server(uvicorn.Server):
         self._replacing: set[Future[None]] = set()
         self._ignores_hang_up = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # nohup
         self.stopped_by: signal.Signals | None = None
+        self._signals = itertools.count()  # those that ask it to stop
         self._drain_at: float | None = None  # when to drain, once SIGTERM has come and there is a delay
         self._announced = False
+        self._ending: list[App] = []  # the programs that have been given the signal, and handle it
 
     def serve_until_stopped(self, listeners: list[socket.socket], warning: str | None) -> int:
         """Serve, and say what is served. Returns the exit code."""
@@ -219,12 +178,12 @@ class _Server(uvicorn.Server):
         self._say_what_is_served([url_of(listener, self._scheme) for listener in listeners], warning)
         self.run(sockets=listeners)
         if not self._outlives_apps:
-            (app,) = self._apps.current
-            ended = app.error
+            (deployment,) = self._apps.deployments
+            app = deployment.app
             # A supervised module that is down has not ended.
-            if app.exit is not None and isinstance(ended, GuestError):
-                self._terminal.error(ended.headline)
-                return ended.code
+            if app.exit is not None and isinstance(app.error, GuestError):
+                deployment.say_end(app)
+                return app.error.code
         if self.stopped_by is not None:
             self._terminal.say(f"stopped by {self.stopped_by.name}")
         return 0
@@ -240,10 +199,14 @@ class _Server(uvicorn.Server):
             self._terminal.say(warning)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains, the second ends. Unlike in uvicorn, signals are not raised again at the end."""
+        """The first signal drains, the second ends. Unlike in uvicorn, signals are not raised again at the end.
+
+        The second may interrupt this in the middle of the first.
+        """
+        is_first = next(self._signals) == 0
         self.stopped_by = self.stopped_by or signal.Signals(sig)
         self._apps.probes.stopping = True
-        if self.should_exit or self._drain_at is not None:
+        if self.should_exit or not is_first:
             self._close_apps()
             self.should_exit = True
         elif sig == signal.SIGTERM and self._stopping.delay:
@@ -252,7 +215,7 @@ class _Server(uvicorn.Server):
             self._begin_drain(sig)
 
     def _begin_drain(self, sig: int) -> None:
-        self._apps.send_signal(sig)  # the programs may have something to finish, too
+        self._ending = self._apps.send_signal(sig)  # the programs may have something to finish, too
         self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
@@ -310,8 +273,18 @@ class _Server(uvicorn.Server):
         for listener in sockets or ():
             listener.listen(BACKLOG)
         if self._watcher is not None:
-            deployments = self._apps.deployments
-            self._watcher.report(lambda place: self._replace(self._apps.replace(deployments[place])))
+            self._watcher.report(self._source_changed)
+
+    def _source_changed(self, place: int, files: Sequence[Path]) -> None:
+        """Replace an app, whose sources have changed, and say so at once: building it may take long."""
+        deployment = self._apps.deployments[place]
+        file, more = files[0], "" if len(files) == 1 else f" and {len(files) - 1} more"
+        with contextlib.suppress(ValueError):
+            file = file.relative_to(Path.cwd())
+        doing = "opening it anew" if file.suffix in (".wasm", ".cwasm", ".py") else "building"
+        _apps_log.info("%s: %s%s changed: %s", deployment.name, file, f"{more} have" if more else " has", doing,
+                       extra={"app": deployment.name})
+        self._replace(self._apps.replace(deployment))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self._watcher is not None:
@@ -326,6 +299,10 @@ class _Server(uvicorn.Server):
                                f"now)")
         late = asyncio.get_running_loop().call_later(drain, self._close_apps)
         await super().shutdown(sockets)
+        if drain and any(app.error is None for app in self._ending):
+            self._terminal.say(f"shutting down: the program may take up to {drain:g} s in all for its end (Ctrl-C "
+                               "again to stop now)")
+        await asyncio.gather(*(asyncio.to_thread(app.wait) for app in self._ending), return_exceptions=True)
         late.cancel()
 
     def _close_apps(self) -> None:

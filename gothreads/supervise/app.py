@@ -6,16 +6,19 @@ How calls find their instance is in supervise/calls.py, the lifecycle in supervi
 from __future__ import annotations
 
 import builtins
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast
 
 from gothreads.bridge.buffers import Message, ReadWriteMemory, Reply
 from gothreads.bridge.exports import Export, Exports, Function
 from gothreads.bridge.messages import WhenFull
 from gothreads.engine.extension import PATH
+from gothreads.errors import hides_frames
 from gothreads.launch import find_for
+from gothreads.profiles.profile import Profile
 from gothreads.runtime.app import App
 from gothreads.runtime.cancellation import OnTimeout
 from gothreads.runtime.inspector import Goroutines
@@ -24,13 +27,19 @@ from gothreads.runtime.keywords import complete, definition, documented
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.module_source import ModuleSource, source_of
 from gothreads.runtime.options import LoadedOptions, OpenOptions
-from gothreads.runtime.payloads import Payload, bytes_of
+from gothreads.runtime.payloads import Payload, bytes_of, file_of
 from gothreads.runtime.pickling import Picklable, PickledOptions
 from gothreads.runtime.statistics import AppStatistics
-from gothreads.runtime.typed_calls import Read, typed_options
+from gothreads.runtime.typed_calls import function_of, typed_options
 from gothreads.supervise.calls import SupervisedCalls
 from gothreads.supervise.options import RestartOptions, RestartPolicy, SuperviseOptions, restart_policy
+from gothreads.typed.caller import Read
 from gothreads.wasi.signals import signal_name
+
+if TYPE_CHECKING:
+    from gothreads.typed.streams import ByteStream
+
+T = TypeVar("T")
 
 
 @documented(RestartOptions, OpenOptions)
@@ -53,7 +62,7 @@ def supervise(path: ModuleSource, **options: Unpack[SuperviseOptions]) -> Superv
     policy = restart_policy(cast(RestartOptions, of_restarts), options.get("model"))
     source = source_of(path)
     supervised = Supervised(find_for(source, of_open), of_open, policy)
-    supervised.configuration = PickledOptions.of("supervise", source, options)
+    supervised.configuration = PickledOptions.of("gothreads.supervise", source, options)
     return supervised
 
 
@@ -104,6 +113,7 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
 
     # Requests.
 
+    @hides_frames
     def request(self, handler: str, payload: Payload = b"", *, timeout: float | None = None,
                 on_timeout: OnTimeout = "cancel") -> bytes:
         options = {"timeout": timeout, "on_timeout": on_timeout}
@@ -115,9 +125,12 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
                        on_timeout: OnTimeout = "cancel") -> Future[bytes]:
         options = {"timeout": timeout, "on_timeout": on_timeout}
         data = bytes_of(payload)  # the caller may change its buffer while the request waits for an instance
-        future = self._submit(lambda app, left: app.submit_request(handler, data, **left), options)
+        return self._answering(handler, self._submit(lambda app, left: app.submit_request(handler, data, **left),
+                                                     options))
 
-        def answered(done: Future[bytes]) -> None:
+    def _answering(self, handler: str, future: Future[T]) -> Future[T]:
+        """The future of a request: note when the handler has answered."""
+        def answered(done: Future[T]) -> None:
             if not done.cancelled() and done.exception() is None:
                 self._carried.answered.add(handler)
         future.add_done_callback(answered)
@@ -131,11 +144,34 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
         self._carried.answered.add(handler)
         return reply
 
+    @hides_frames
+    def stream(self, handler: str, body: Payload | Any = b"", *, timeout: float | None = None,
+               on_timeout: OnTimeout = "cancel") -> ByteStream:
+        options = {"timeout": timeout, "on_timeout": on_timeout}
+        stream: ByteStream = self._call(lambda app, left: app.stream(handler, body, **left), options)
+        self._carried.answered.add(handler)
+        return stream
+
+    def submit_stream(self, handler: str, body: Payload | Any = b"", *, timeout: float | None = None,
+                      on_timeout: OnTimeout = "cancel") -> Future[ByteStream]:
+        options = {"timeout": timeout, "on_timeout": on_timeout}
+        file = file_of(body)  # as in submit_request
+        return self._answering(handler, self._submit(lambda app, left: app.submit_stream(handler, file, **left),
+                                                     options))
+
     def handlers(self) -> list[str]:
         return self._call(lambda app, _: app.handlers(), {})
 
     async def handlers_async(self) -> list[str]:
         return await self._call_async(lambda app, _: app.handlers_async(), {})
+
+    def _submit_kinds(self, handler: str, *, timeout: float | None,
+                      on_timeout: OnTimeout) -> Future[tuple[frozenset[str], frozenset[str]]]:
+        options = {"timeout": timeout, "on_timeout": on_timeout}
+        return self._submit(lambda app, left: app._submit_kinds(handler, **left), options)
+
+    async def _streaming_handlers(self) -> list[str]:
+        return await self._call_async(lambda app, _: app._streaming_handlers(), {})
 
     # Events.
 
@@ -173,6 +209,10 @@ class Supervised(Picklable, SupervisedCalls, RunningModule):
 
     def goroutines(self, timeout: float | None = None) -> Goroutines:
         return self._call(lambda app, left: app.goroutines(**left), {"timeout": timeout})
+
+    def profile(self, kind: str = "cpu", *, seconds: float | None = None, rate: int | None = None,
+                stop: threading.Event | None = None) -> Profile:
+        return self._call(lambda app, _: app.profile(kind, seconds=seconds, rate=rate, stop=stop), {})
 
     # These do not wait for an instance.
 
@@ -235,7 +275,7 @@ class _SupervisedFunction(Function):
 
 
 class _SupervisedCaller:
-    """Calls typed functions in the current instance. See typed.functions.Caller."""
+    """Calls typed functions in the current instance. See typed.caller.Caller."""
 
     def __init__(self, supervised: Supervised) -> None:
         self._supervised = supervised
@@ -249,3 +289,6 @@ class _SupervisedCaller:
 
     def wait(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Any:
         return self._supervised._call(lambda app, left: app._caller.wait(handler, message, read, left), dict(options))
+
+    def reduce(self, name: str) -> tuple[Any, ...]:
+        return function_of, (self._supervised, name)

@@ -11,16 +11,16 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from gothreads.errors import CallTimeout, GothreadsError
 from gothreads.runtime.app import App
 from gothreads.supervise.supervisor import Supervisor
+from gothreads.sync.later import Later, left
 from gothreads.sync.seconds import check_seconds
 from gothreads.sync.waiting import wait_in_slices
 
 T = TypeVar("T")
-
 
 
 class SupervisedCalls(Supervisor):
@@ -56,7 +56,7 @@ class SupervisedCalls(Supervisor):
         while True:
             instance = self._instance
             if (app := instance.up) is not None:
-                return call(app, _left(options, begun))
+                return call(app, left(options, begun))
             self._check_may_wait()
             told = threading.Event()
             forget = instance.after.when(told.set)
@@ -75,7 +75,7 @@ class SupervisedCalls(Supervisor):
         while True:
             instance = self._instance
             if (app := instance.up) is not None:
-                return await call(app, _left(options, begun))
+                return await call(app, left(options, begun))
             self._check_may_wait()
             told = asyncio.Event()
 
@@ -102,47 +102,23 @@ class SupervisedCalls(Supervisor):
         return _Later(self, begin, options)
 
 
-class _Later(Future[T], Generic[T]):
-    """A call submitted while there was no instance.
-
-    Claimed once: by an instance, by its timeout, or by the end of supervision.
-
-    It starts while `_beginning` is held. So cancel() sees either that it has not started, and then it never will, or
-    the future that it has become.
-    """
+class _Later(Later[T]):
+    """A call submitted while there was no instance: it begins in the next, or fails at the end of supervision."""
 
     def __init__(self, supervised: SupervisedCalls, begin: Callable[[App, dict[str, Any]], Future[T]],
                  options: dict[str, Any]) -> None:
         super().__init__()
-        self._supervised, self._begin, self._options = supervised, begin, options
+        self._supervised, self._options, self._begin = supervised, options, begin
         self._since = time.monotonic()
-        self._claims, self._beginning = threading.Lock(), threading.RLock()
-        self._inner: Future[T] | None = None
         self._forget: Callable[[], object] = lambda: None
-        until = supervised._until(options)
-        self._no_matter: Callable[[], object] = lambda: None
-        if until is not None:
-            deadline = supervised._deadlines.after(
-                max(0.0, until - self._since), lambda: self._fail(supervised._waited_out(options, self._since)))
-            self._no_matter = lambda: supervised._deadlines.cancel(deadline)
+        if (until := supervised._until(options)) is not None:
+            self.fail_after(supervised._deadlines, until - self._since,
+                            lambda: supervised._waited_out(options, self._since))
         self._look()
 
-    def cancel(self) -> bool:
-        """False if it has started."""
-        with self._beginning:
-            if self._inner is not None:
-                return self._inner.cancel() and super().cancel()
-            first = self._claimed()
-            cancelled = super().cancel()
-            if first:  # otherwise the first claimant notifies the waiters
-                self.set_running_or_notify_cancel()
-            return cancelled
-
     def _claimed(self) -> bool:
-        """Claim the call; whether this was the first claim."""
-        first = self._claims.acquire(blocking=False)
+        first = super()._claimed()
         if first:
-            self._no_matter()
             self._forget()
         return first
 
@@ -150,47 +126,8 @@ class _Later(Future[T], Generic[T]):
         """Start the call if there is an instance; otherwise look again when there is. On any thread."""
         instance = self._supervised._instance
         if (app := instance.up) is not None:
-            if self._claimed():
-                self._begin_in(app)
+            self.begin(lambda: self._begin(app, left(self._options, self._since)))
         elif self._supervised._over is not None:
-            self._fail(self._supervised._why())
+            self.fail(self._supervised._why())
         elif not self.cancelled():
             self._forget = instance.after.when(self._look)
-
-    def _fail(self, error: GothreadsError) -> None:
-        if self._claimed() and self.set_running_or_notify_cancel():
-            self.set_exception(error)
-
-    def _begin_in(self, app: App) -> None:
-        try:
-            with self._beginning:
-                if self.cancelled():
-                    self.set_running_or_notify_cancel()
-                    return
-                self._inner = inner = self._begin(app, _left(self._options, self._since))
-        except Exception as error:  # for the future, not for the keeper
-            if self.set_running_or_notify_cancel():
-                self.set_exception(error)
-            return
-        inner.add_done_callback(self._done)
-
-    def _done(self, inner: Future[T]) -> None:
-        if inner.cancelled():
-            super().cancel()
-        if not self.set_running_or_notify_cancel():
-            return
-        if (error := inner.exception()) is not None:
-            self.set_exception(error)
-        else:
-            self.set_result(inner.result())
-
-
-def _left(options: dict[str, Any], begun: float) -> dict[str, Any]:
-    """The options of a call that has waited, with the rest of its timeout.
-
-    That is never 0: a call that has found its instance is made.
-    """
-    timeout = options.get("timeout")
-    if timeout is None:
-        return options
-    return {**options, "timeout": max(timeout - (time.monotonic() - begun), 0.001)}

@@ -62,6 +62,14 @@ def hand_over(old: App | Supervised, new: App | Supervised, seconds: float) -> N
         new._carried = carried  # its keeper uses either this one or the one before
 
 
+def end_program(app: App | Supervised, seconds: float) -> None:
+    """If the program handles SIGTERM, let it end as it does then, for at most so long."""
+    running = current(app)
+    if running is not None and running.send_signal("TERM", default=False):
+        with contextlib.suppress(GothreadsError, TimeoutError):
+            running.wait(seconds)
+
+
 def finish_events(app: App | Supervised, seconds: float) -> None:
     """Wait until the module is done with its events, for at most so long.
 

@@ -294,7 +294,9 @@ class Supervisor:
 
     def _tell(self, restart: Restart) -> None:
         if self._policy.on_restart is None:
-            log.log(logging.INFO if restart.cause is None else logging.WARNING, "%s: %s", self.loaded.name, restart)
+            name = self.loaded.name  # which the cause has, too
+            log.log(logging.INFO if restart.cause is None else logging.WARNING, "%s: %s", name,
+                    str(restart).replace(f" s: {name}: ", " s: ", 1))
             return
         try:
             self._policy.on_restart(restart)

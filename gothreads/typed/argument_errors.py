@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 from gothreads.errors import ArgumentError
-from gothreads.text import shown
+from gothreads.text import cut, shown
 
 #: Of the path to a wrong value, so many characters are shown.
 _LONGEST_PATH = 160
+#: And of a key in it.
+_LONGEST_KEY = 40
 
 
 def argument_error(function: str, path: str, why: str) -> ArgumentError:
@@ -20,6 +24,12 @@ def with_path(message: str, path: str) -> ArgumentError:
     error = ArgumentError(message)
     error.path = shown_path(path)
     return error
+
+
+def at_key(key: object) -> str:
+    """The path from a dict to its entry, as Go spells it (wire/reader.go)."""
+    text = json.dumps(key, ensure_ascii=False) if isinstance(key, str) else cut(key)
+    return f"[{text if len(text) <= _LONGEST_KEY else f'{text[:_LONGEST_KEY]}…'}]"
 
 
 def shown_path(path: str) -> str:

@@ -11,6 +11,7 @@ import array
 import builtins
 import datetime
 import enum
+import functools
 import hashlib
 import json
 import sys
@@ -18,11 +19,13 @@ import threading
 import typing
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
 from gothreads.errors import GoError
+from gothreads.text import closest, cut
+from gothreads.typed import TYPES
 from gothreads.typed.names import EXACT_NAMES, NAMES
 from gothreads.typed.schema import NUMBERS, ClassSchema, ErrorSchema, Field, Schema, Type, read_schema
 
@@ -50,6 +53,8 @@ class Classes:
         self.errors = [_exception(each, name) for each in schema.errors]
         for kind in self.errors:
             setattr(self.module, kind.__name__, kind)
+        #: What describes a struct or an enumeration, by its name.
+        self.described = {each.name: each for each in schema.classes}
         #: The names of all classes.
         self.names = sorted([*made, *(kind.__name__ for kind in self.errors)])
 
@@ -166,9 +171,17 @@ def classes_of(description: Mapping[str, Any], package: ModuleType | None = None
         if (found := _made.get(text)) is None:
             if package is None:
                 digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-                package = ModuleType(f"gothreads.typed.types_{digest}", "The types of a Go module.")
+                package = ModuleType(f"{TYPES}{digest}", "The types of a Go module.")
+                package.__dict__["__getattr__"] = functools.partial(_missing, package)
             found = _made[text] = Classes(read_schema(json.loads(text)), package)
         return found
+
+
+def _missing(package: ModuleType, name: str) -> NoReturn:
+    """What `package.name` raises if there is none."""
+    known = [other for other in vars(package) if not other.startswith("_")]
+    meant = "" if (close := closest(name, known)) is None else f". Did you mean {close}?"
+    raise AttributeError(f"the module has no type {cut(name)}{meant}", name=name, obj=package)
 
 
 _made: dict[str, Classes] = {}

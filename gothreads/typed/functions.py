@@ -10,23 +10,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import zip_longest
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
-
-from gothreads.bridge.buffers import Message, Refused, Reply
+from gothreads.bridge.buffers import Message, Refused
 from gothreads.errors import (
     ArgumentError,
-    GothreadsError,
-    HandlerError,
     NotCallable,
     drop_frames,
     hides_frames,
 )
 from gothreads.text import cut, shown
-from gothreads.typed.argument_errors import with_path
+from gothreads.typed.argument_errors import argument_error, shown_path, with_path
+from gothreads.typed.batches import Batches, JsonBatches
+from gothreads.typed.caller import Call, Caller, Read, made
 from gothreads.typed.classes import Classes, classes_of
-from gothreads.typed.json_values import JsonReader, to_json
+from gothreads.typed.in_python import in_python
+from gothreads.typed.json_values import JsonReader, as_json
 from gothreads.typed.lending import Loan, lender_of, raised
 from gothreads.typed.names import ARGUMENT_NAMES, RESULT_NAMES, Annotation
 from gothreads.typed.namespace import Functions
@@ -36,32 +35,8 @@ from gothreads.typed.values import ArgumentEncoder, BatchDecoder, ErrorDecoder, 
 
 #: The keyword arguments of every call, besides its own.
 OPTIONS = frozenset(("timeout", "on_timeout"))
-#: What asks for the items of an iterator, and what ends it (build/goroot/gothreads/guest/wire/stream.go).
-_NEXT, _CLOSE = "gothreads:stream next", "gothreads:stream close"
 #: The handlers of typed functions have their names after this (build/goroot/gothreads/guest/slot/handlers.go).
 _PREFIX = "gothreads:"
-
-#: Makes a call.
-Call = Callable[[], tuple[Reply, "Caller"]]
-#: Is given what makes the call, and returns what it makes of the reply.
-Read = Callable[[Call], Any]
-
-
-class Caller(Protocol):
-    """What calls the handlers of typed functions."""
-
-    def call(self, handler: str, message: Message) -> Reply:
-        """Call a handler on this thread, and return its reply. Raises Refused."""
-
-    def submit(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Future[Any]:
-        """Call a handler on another thread, for the future's result.
-
-        read: makes the call by the function that it is given, which returns the reply, and a caller of the instance
-            that has replied; returns the result. options: timeout, on_timeout.
-        """
-
-    def wait(self, handler: str, message: Message, read: Read, options: Mapping[str, Any]) -> Any:
-        """The same, and wait for the result."""
 
 
 def functions_of(description: Mapping[str, Any], caller: Caller,
@@ -86,13 +61,13 @@ class TypedFunction:
     def __init__(self, schema: FunctionSchema, classes: Classes, errors: ErrorDecoder, caller: Caller) -> None:
         #: What Go declares.
         self.schema = schema
-        self._caller, self._errors = caller, errors
-        self._json = JsonReader(schema.name, {each.name: each for each in classes.schema.classes})
+        self._caller, self._errors, self._classes = caller, errors, classes.described
+        self._json = JsonReader(schema.name, classes.described)
         self._handler = _PREFIX + schema.name
         self._names = [param.name for param in schema.params]
         #: How many arguments are passed on as they are; -1: they are gathered first.
         self._count = -1 if schema.variadic else len(schema.params)
-        self._arguments, self._results = ArgumentEncoder(schema), ResultDecoder(schema, classes)
+        self._arguments, self._results = ArgumentEncoder(schema, classes), ResultDecoder(schema, classes)
         self.__name__ = self.__qualname__ = schema.name
         self.__module__ = classes.module.__name__
         self.__doc__ = f"{schema.doc}\n{shown(schema.go)}".strip()
@@ -109,15 +84,16 @@ class TypedFunction:
                 args, options = self.bind(args, named)
             message = self._arguments.encode(args)
             if options:
-                return self._caller.wait(self._handler, message, self._read, options)
+                return self._caller.wait(self._handler, message, self._told(self._read, args), options)
             reply = self._caller.call(self._handler, message)
         except Refused as refused:
-            error = self._errors.refused(self.__name__, refused)
-        except GothreadsError as failed:
+            error = self._refused(args, refused)
+        except BaseException as failed:
             drop_frames(failed)
             raise
         else:
             return self._results.decode(reply)
+        drop_frames(error)
         try:
             raise error
         finally:
@@ -127,16 +103,12 @@ class TypedFunction:
     def submit(self, /, *args: Any, **named: Any) -> Future[Any]:
         """Call the function on one of the app's threads. The arguments' form is checked now."""
         args, options = self.bind(args, named)
-        return self._caller.submit(self._handler, self._arguments.encode(args), self._read, options)
+        return self._caller.submit(self._handler, self._arguments.encode(args), self._told(self._read, args), options)
 
+    @hides_frames
     async def call_async(self, /, *args: Any, **named: Any) -> Any:
         """Call the function without blocking the event loop. Cancelling this acts like a timeout."""
-        future = self.submit(*args, **named)
-        try:
-            return await asyncio.wrap_future(future)
-        except GothreadsError as error:
-            drop_frames(error)
-            raise
+        return await asyncio.wrap_future(self.submit(*args, **named))
 
     def to_json(self) -> dict[str, Any]:
         """A description for programs: the parameters have examples, which are JSON. body: the one that is a body."""
@@ -150,12 +122,38 @@ class TypedFunction:
     def submit_json(self, args: Sequence[Any] | Mapping[str, Any],
                     options: Mapping[str, Any]) -> Future[bytes | JsonStream]:
         """Like submit: with arguments as JSON has them, in order or by name. The future's result is JSON, too."""
-        if isinstance(args, Mapping):
-            args = self._in_order(args)
-        bound, _ = self.bind(tuple(args), {})
+        with self._told_in_go():
+            if isinstance(args, Mapping):
+                args = self._in_order(args)
+            bound, _ = self.bind(tuple(args), {})
         values = [self._json.read(param.type, value, param.name)
                   for param, value in zip(self.schema.params, bound, strict=True)]
-        return self._caller.submit(self._handler, self._arguments.encode(values), self._read_json, options)
+
+        def read(call: Call) -> bytes | JsonStream:
+            try:
+                return self._read_json(call)
+            except ArgumentError as error:
+                raise self._told_in_json(error, bound) from None
+        return self._caller.submit(self._handler, self._arguments.encode(values), read, options)
+
+    @contextlib.contextmanager
+    def _told_in_go(self) -> Iterator[None]:
+        """An error about the arguments has Go's declaration: whoever writes JSON need not know Python's."""
+        try:
+            yield
+        except ArgumentError as error:
+            python = f"{self.__name__}{self.__signature__}"
+            if not (text := str(error)).endswith(python):
+                raise
+            raise with_path(f"{text.removesuffix(python)}{shown(self.schema.go)}", error.path) from None
+
+    def _told_in_json(self, error: ArgumentError, args: Sequence[Any]) -> ArgumentError:
+        """Go's error for arguments that were JSON, in JSON's words if one of them has the wrong type."""
+        for param, value in zip(self.schema.params, args, strict=True):
+            misfit = self._json.misfit(param.type, value, param.name)
+            if misfit is not None and shown_path(misfit[0]) == error.path:
+                return argument_error(self.__name__, *misfit)
+        return error
 
     def json_of_texts(self, texts: Sequence[str]) -> list[Any]:
         """Arguments as JSON has them, of a command line: texts as they are, others as JSON. ArgumentError."""
@@ -182,21 +180,22 @@ class TypedFunction:
     def _read(self, call: Call) -> Any:
         return self._result(call)[0]
 
+    def _refused(self, args: Sequence[Any], refused: Refused) -> BaseException:
+        """The error for a call with these arguments."""
+        return self._errors.refused(self.__name__, refused,
+                                    functools.partial(in_python, self.schema.params, args, self._classes))
+
+    def _told(self, read: Read, args: Sequence[Any]) -> Read:
+        """What reads as `read` does; what is wrong with these arguments is told as of Python's values."""
+        return lambda call: read(lambda: made(call, functools.partial(self._refused, args)))
+
     def _read_json(self, call: Call) -> bytes | JsonStream:
-        return _as_json(f"{self.__name__}: the result", self._read(call))
+        return as_json(f"{self.__name__}: the result", self._read(call))
 
     def _result(self, call: Call) -> tuple[Any, Caller]:
         """The call's result, and a caller of the instance that it was made in."""
-        try:
-            reply, caller = call()
-        except Refused as refused:
-            error = self._errors.refused(self.__name__, refused)
-        else:
-            return self._results.decode(reply), caller
-        try:
-            raise error
-        finally:
-            del error  # the traceback has this frame, and with it the arguments
+        reply, caller = made(call, functools.partial(self._errors.refused, self.__name__))
+        return self._results.decode(reply), caller
 
     def bind(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments in order, and the call's options. ArgumentError: one is missing, or too many."""
@@ -233,6 +232,9 @@ class TypedFunction:
     def _wrong(self, why: str, path: str = "") -> ArgumentError:
         return with_path(f"{self.__name__} {why}: {self.__name__}{self.__signature__}", path)
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return self._caller.reduce(self.__name__)
+
     def __repr__(self) -> str:
         return f"<Go function {self.__name__}{self.__signature__}>"
 
@@ -250,7 +252,8 @@ class StreamFunction(TypedFunction):
     def __call__(self, /, *args: Any, **named: Any) -> Stream[Any]:
         """Call the function, which returns an iterator. `timeout` and `on_timeout` are for this call alone."""
         values, options = self.bind(args, named)
-        stream: Stream[Any] = self._caller.wait(self._handler, self._arguments.encode(values), self._read, options)
+        stream: Stream[Any] = self._caller.wait(self._handler, self._arguments.encode(values),
+                                                self._told(self._read, values), options)
         return stream
 
     def _read(self, call: Call) -> Stream[Any]:
@@ -298,13 +301,14 @@ class LendingFunction(TypedFunction):
         The future's result is JSON.
         """
         kinds = {param.name: param.type for param in self.schema.params if param.type.shape not in LENT}
-        if unknown := texts.keys() - kinds.keys():
-            raise self._unknown(min(unknown))
+        with self._told_in_go():
+            if unknown := texts.keys() - kinds.keys():
+                raise self._unknown(min(unknown))
+            if missing := kinds.keys() - texts.keys():
+                raise self._wrong(f"has no value for {', '.join(map(repr, sorted(missing)))}", min(missing))
         values = {name: self._json.read(kinds[name], self._json.of_text(kinds[name], text, name), name)
                   for name, text in texts.items()}
         assert self.schema.body is not None
-        if missing := kinds.keys() - values.keys():
-            raise self._wrong(f"has no value for {', '.join(map(repr, sorted(missing)))}", min(missing))
         values[self.schema.body] = body
         return self._submit_lending(tuple(values[name] for name in self._names), options, as_json=True)
 
@@ -364,59 +368,6 @@ class LendingStreamFunction(LendingFunction, StreamFunction):
         if as_json:
             return lambda call: JsonStream(self._source(JsonBatches, call, loan.close))
         return lambda call: self._stream(call, loan.close)
-
-
-class Batches:
-    """Asks an instance for the items of its stream of that number. See streams.Source.
-
-    failed: makes the exception for a request that has not returned. ended: called at the end, at least once.
-    """
-
-    def __init__(self, number: int, decoder: BatchDecoder, failed: Callable[[Refused], BaseException], caller: Caller,
-                 ended: Callable[[], None]) -> None:
-        self._decoder, self._failed, self._caller, self._ended = decoder, failed, caller, ended
-        self._message = msgspec.msgpack.encode([number])
-
-    def next(self) -> tuple[list[Any], bool]:
-        return self._read(lambda: (self._caller.call(_NEXT, self._message), self._caller))
-
-    def submit(self) -> Future[tuple[list[Any], bool]]:
-        return self._caller.submit(_NEXT, self._message, self._read, {})
-
-    def stop(self) -> None:
-        self._ended()
-        with contextlib.suppress(GothreadsError, RuntimeError):  # it has ended; or the interpreter does
-            self._caller.submit(_CLOSE, self._message, lambda call: call()[0], {})
-
-    def _read(self, call: Call) -> tuple[list[Any], bool]:
-        try:
-            reply, _ = call()
-        except Refused as refused:
-            error = self._failed(refused)
-        else:
-            batch: tuple[list[Any], bool] = self._decoder.decode(reply)
-            if batch[1]:
-                self._ended()
-            return batch
-        try:
-            raise error
-        finally:
-            del error  # the traceback has this frame, and with it the arguments
-
-
-class JsonBatches(Batches):
-    """The same, with items as JSON."""
-
-    def _read(self, call: Call) -> tuple[list[bytes], bool]:
-        items, last = super()._read(call)
-        return [_as_json("an item", item) for item in items], last
-
-
-def _as_json(what: str, value: Any) -> bytes:
-    try:
-        return msgspec.json.encode(to_json(value))
-    except RecursionError:
-        raise HandlerError(f"{what} is nested too deeply for JSON") from None
 
 
 def _streams(schema: FunctionSchema) -> bool:

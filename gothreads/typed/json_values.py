@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import array
 import base64
+import contextlib
 import datetime
 import enum
+import itertools
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -18,8 +20,9 @@ from typing import Any
 
 import msgspec
 
+from gothreads.errors import HandlerError
 from gothreads.text import cut
-from gothreads.typed.argument_errors import argument_error
+from gothreads.typed.argument_errors import argument_error, at_key
 from gothreads.typed.schema import ClassSchema, Type
 
 #: Shapes whose values are texts in JSON -> Python's type, and what the text must be.
@@ -37,6 +40,11 @@ _LONGEST_EXAMPLE, _DEEPEST_EXAMPLE = 16, 3
 _WRITTEN = frozenset(("string", "text", "time", "duration", "complex64", "complex128"))
 _NOT_FINITE = frozenset(("nan", "inf", "-inf"))
 _BOOLS = {"true": True, "false": False}
+#: Shapes, without their sizes -> what their values are in JSON.
+_WHOLE = "a whole number"
+_KINDS: Mapping[str, str] = {
+    "bool": "a boolean", "int": _WHOLE, "uint": _WHOLE, "float": "a number", "string": "a string", "text": "a string",
+    "list": "an array", "numbers": "an array", "set": "an array", "dict": "an object", "class": "an object"}
 
 
 class JsonReader:
@@ -57,6 +65,37 @@ class JsonReader:
             return self._read(kind, value, path)
         except RecursionError:
             raise argument_error(self._function, path, "it is nested too deeply") from None
+
+    def misfit(self, kind: Type, value: Any, path: str) -> tuple[str, str] | None:
+        """The path to the first part of a JSON value that is not of its type, and what is wrong with it, in JSON's
+        words. None: there is no such part, or it is wrong in another way, which Go tells.
+        """
+        match kind.shape, value:
+            case "pointer", None:
+                return None
+            case "pointer", _:
+                return self.misfit(kind.of[0], value, path)
+            case "list" | "set" | "numbers", list():
+                parts = ((kind.item, item, f"{path}[{at}]") for at, item in enumerate(value))
+            case "dict", dict():
+                is_text = kind.of[0].shape in _WRITTEN
+                parts = ((kind.of[1], item, path + (at_key(key) if is_text else f"[{key}]"))
+                         for key, item in value.items())
+            case "class", dict():
+                types = {field.name: field.type for field in self._classes[kind.name].fields}
+                parts = ((types[name], item, f"{path}.{name}") for name, item in value.items() if name in types)
+            case _:
+                wanted = self._wanted(kind)
+                if wanted is None or (got := _kind_of(value)) == wanted or (got, wanted) == (_WHOLE, "a number"):
+                    return None
+                return path, f"expected {wanted}, got {got}"
+        return next(filter(None, itertools.starmap(self.misfit, parts)), None)
+
+    def _wanted(self, kind: Type) -> str | None:
+        """What JSON's values of a type are. None: of several kinds."""
+        if kind.shape == "class" and self._classes[kind.name].members:
+            return "a string" if self._has_texts(kind) else _WHOLE
+        return _KINDS.get(kind.shape.rstrip("0123456789"))
 
     def of_text(self, kind: Type, text: str, what: str) -> Any:
         """The JSON value that a person means by a text: the text itself if the type has texts, else what it says.
@@ -103,18 +142,18 @@ class JsonReader:
         match kind.shape, value:
             case "bytes" | "time" | "duration", str():
                 return self._text(kind.shape, value, path)
-            case "float32" | "float64", str() if value in _NOT_FINITE:
-                return float(value)
+            case "float32" | "float64", _:
+                return _as_float(value)
             case "complex64" | "complex128", str():
                 return self._converted(complex, value, path, "a complex number such as \"1+2j\"")
             case "numbers", list() if kind.name.startswith("float"):
-                return [float(item) if isinstance(item, str) and item in _NOT_FINITE else item for item in value]
+                return list(map(_as_float, value))
             case "pointer", _ if value is not None:
                 return self._read(kind.of[0], value, path)
             case "list" | "set", list():
                 return [self._read(kind.of[0], item, f"{path}[{at}]") for at, item in enumerate(value)]
             case "dict", dict():
-                return {self._key(kind.of[0], key, path): self._read(kind.of[1], item, f"{path}[{cut(key)}]")
+                return {self._key(kind.of[0], key, path): self._read(kind.of[1], item, path + at_key(key))
                         for key, item in value.items()}
             case "class", dict():
                 types = {field.name: field.type for field in self._classes[kind.name].fields}
@@ -150,6 +189,32 @@ class JsonReader:
             raise argument_error(self._function, path, f"{of}expected {what}, got {cut(text)}") from None
 
 
+def _as_float(value: Any) -> Any:
+    """A JSON value, for a float of Go: JSON has one kind of numbers, which are rounded."""
+    if (isinstance(value, str) and value in _NOT_FINITE) or type(value) is int:
+        with contextlib.suppress(OverflowError):
+            return float(value)
+    return value
+
+
+def _kind_of(value: Any) -> str:
+    """What a JSON value is."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int():
+            return _WHOLE
+        case float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+    return "an object"
+
+
 def to_json(value: Any) -> Any:
     """A result in JSON's types. RecursionError: it is nested too deeply."""
     match value:
@@ -175,3 +240,11 @@ def to_json(value: Any) -> Any:
 def _json_key(key: Any) -> str:
     text = to_json(key)
     return text if isinstance(text, str) else msgspec.json.encode(text).decode()
+
+
+def as_json(what: str, value: Any) -> bytes:
+    """A value's JSON. HandlerError: it cannot be written; `what` it is."""
+    try:
+        return msgspec.json.encode(to_json(value))
+    except RecursionError:
+        raise HandlerError(f"{what} is nested too deeply for JSON") from None

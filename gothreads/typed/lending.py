@@ -31,8 +31,7 @@ from gothreads.typed.classes import Classes
 from gothreads.typed.schema import Field, Type
 from gothreads.typed.values import arguments_decoder, encode_result
 
-#: The handler that calls an object, and how it has answered: the first byte of its reply.
-OBJECT = "gothreads:object"
+#: How a call of an object was answered: the first byte of the reply.
 _RETURNED, _RAISED, _OVER = b"\0", b"\1", b"\2"
 #: Of the exceptions that the objects of one loan raise, so many are kept: Go may go on after each.
 _MOST_KEPT = 64
@@ -146,7 +145,7 @@ class _Lent:
 
 
 def answer(request: bytes) -> bytes | Awaitable[bytes]:
-    """The handler OBJECT."""
+    """The handler OBJECT (typed/__init__.py)."""
     number, arguments = _request.decode(request)
     found = _lent.get(number)
     return _OVER if found is None else found.call(arguments)
@@ -183,7 +182,7 @@ def lender_for(name: str, params: Sequence[Type], results: Sequence[Type], class
         values = decode(arguments)
         return function(*values[:-1], *values[-1]) if variadic else function(*values)
     return Lender(name, lambda value: None if callable(value) else f"expected a callable, got {_type(value)}", run,
-                  (lambda result: encode_result(name, result)) if results else (lambda result: b""))
+                  (lambda result: encode_result(name, result, results, classes)) if results else (lambda result: b""))
 
 
 def _type(value: Any) -> str:
@@ -193,7 +192,8 @@ def _type(value: Any) -> str:
 def _not_a_file(file: Any, *methods: str) -> str | None:
     """Why an object is not a file object that has one of these methods; None if it is."""
     if isinstance(file, io.TextIOBase):
-        return 'expected a file object of bytes, got one of text. Open it with "b" in its mode'
+        inner = "" if getattr(file, "buffer", None) is None else ", or give its buffer, such as sys.stdin.buffer"
+        return f'expected a file object of bytes, got one of text. Open it with "b" in its mode{inner}'
     if not any(callable(getattr(file, method, None)) for method in methods):
         return f"expected a file object that has {' or '.join(methods)}, got {_type(file)}"
     return None

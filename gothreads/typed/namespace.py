@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import Any
 
-from gothreads.errors import UnknownExport, unknown
+from gothreads.errors import NotCallable, UnknownExport, unknown
+from gothreads.typed.caller import Caller
 
 
 class Functions:
@@ -47,3 +50,20 @@ class Functions:
 
     def __repr__(self) -> str:
         return f"<typed functions: {', '.join(self._functions)}>"
+
+
+def typed_of(name: str, description: Mapping[str, Any] | None, caller: Caller) -> tuple[Functions, ModuleType]:
+    """The typed functions of the module `name`, and its types; none if it has none.
+
+    NotCallable: msgspec is not installed.
+    """
+    if description is None:
+        return Functions({}), ModuleType("types", "The module has no types.")
+    try:
+        functions = importlib.import_module("gothreads.typed.functions")
+    except ModuleNotFoundError as error:
+        if error.name != "msgspec":
+            raise
+        raise NotCallable(f"{name}: typed functions need msgspec: pip install msgspec") from None
+    found: tuple[Functions, ModuleType] = functions.functions_of(description, caller)
+    return found

@@ -12,6 +12,9 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
+from gothreads.errors import drop_frames
+from gothreads.text import shown
+
 T = TypeVar("T")
 
 
@@ -38,6 +41,10 @@ class Stream(Generic[T]):
 
     def __init__(self, source: Source[T]) -> None:
         self._source = source
+        # A thread takes items without a lock. What comes, and that no more will come, changes under _changing: a batch
+        # that arrives while another thread closes the stream must not open it again. Re-entrant, since a collection of
+        # garbage may close a stream anywhere.
+        self._changing = threading.RLock()
         self._items: deque[T] = deque()
         self._over = False  # no more items will come
         self._lock = threading.Lock()  # held while a thread waits for a batch
@@ -59,8 +66,9 @@ class Stream(Generic[T]):
                     raise StopIteration
                 try:
                     self._take(self._source.next())
-                except BaseException:
+                except BaseException as error:
                     self.close()
+                    drop_frames(error)
                     raise
 
     def __aiter__(self) -> Self:
@@ -68,8 +76,10 @@ class Stream(Generic[T]):
 
     async def __anext__(self) -> T:
         while True:
-            if self._items:
+            try:
                 return self._items.popleft()
+            except IndexError:
+                pass
             async with self._turn:
                 if self._items:
                     continue
@@ -80,20 +90,23 @@ class Stream(Generic[T]):
     async def _take_async(self) -> None:
         try:
             self._take(await asyncio.wrap_future(self._source.submit()))
-        except BaseException:  # cancelled, too: the batch may be lost
+        except BaseException as error:  # cancelled, too: the batch may be lost
             self.close()
+            drop_frames(error)
             raise
 
     def _take(self, batch: tuple[list[T], bool]) -> None:
         items, last = batch
-        if not self._over:
-            self._items.extend(items)
-            self._over = last
+        with self._changing:
+            if not self._over:
+                self._items.extend(items)
+                self._over = last
 
     def close(self) -> None:
         """Stop Go; there are no more items. A thread that waits for one finds none."""
-        over, self._over = self._over, True
-        self._items.clear()
+        with self._changing:
+            over, self._over = self._over, True
+            self._items.clear()
         if not over:
             self._source.stop()
 
@@ -122,14 +135,33 @@ class Stream(Generic[T]):
         return f"<Go iterator{', over' if self._over else ''}>"
 
 
-class JsonStream(Stream[bytes]):
-    """The items as JSON."""
+class BatchedStream(Stream[bytes]):
+    """The items as bytes, also by batches."""
 
     async def batch(self) -> list[bytes]:
         """The next items, as many as have come; none if there are no more. Cancelling this closes the stream."""
         async with self._turn:
             if not self._items and not self._over:
                 await self._take_async()
-            items = list(self._items)
-            self._items.clear()
+            with self._changing:
+                items = list(self._items)
+                self._items.clear()
             return items
+
+
+class JsonStream(BatchedStream):
+    """The items as JSON."""
+
+
+class ByteStream(BatchedStream):
+    """What a handler of Go's writes (guest.HandleStream), in pieces, as it is written.
+
+    content_type: what the handler says that it is; "" if it says nothing.
+    """
+
+    def __init__(self, source: Source[bytes], content_type: str) -> None:
+        super().__init__(source)
+        self.content_type = content_type
+
+    def __repr__(self) -> str:
+        return f"<Go stream {shown(self.content_type)}{', over' if self._over else ''}>"

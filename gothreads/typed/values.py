@@ -6,43 +6,39 @@ The other side is build/goroot/gothreads/guest/wire, which has the layout, and c
 from __future__ import annotations
 
 import array
-import datetime
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Raw, ValidationError
-from msgspec.msgpack import Decoder, Encoder, Ext
+from msgspec.msgpack import Decoder, Ext
 from msgspec.msgpack import decode as decode_once
 
-from gothreads.bridge.buffers import NUMBER_CODES, PART_ALIGNMENT, Failed, Parts, PartsReply, Refused, Reply
+from gothreads.bridge.buffers import PART_ALIGNMENT, Failed, Parts, PartsReply, Refused, Reply
 from gothreads.errors import ArgumentError, GoError, HandlerError
-from gothreads.text import cut, shown
+from gothreads.text import shown
 from gothreads.typed.argument_errors import argument_error
 from gothreads.typed.classes import Classes
+from gothreads.typed.encoding import COMPLEX, COMPLEX_KIND, ENCODER, KINDS, WrongValue, buffer_of, first_wrong
 from gothreads.typed.names import EXACT_NAMES
 from gothreads.typed.schema import FunctionSchema, Type
 
-#: The kinds of extensions (wire/numbers.go), by the typecodes of array.array.
-_KINDS = {code: number for number, code in enumerate(NUMBER_CODES, 1)}
-_CODES = {number: code for code, number in _KINDS.items()}
-_COMPLEX, _PART = 11, 32
+_CODES = {number: code for code, number in KINDS.items()}
+#: Added to the kind of an extension whose numbers are a part (wire/numbers.go).
+_PART = 32
 #: The kind of an error that is an exception of Python's (wire/call.go).
 _EXCEPTION = -1
 #: From this size in bytes, the buffers of arguments are parts.
 _LEAST_PART = 32 << 10
-_part, _complex = struct.Struct("<II"), struct.Struct("<dd")
-#: The typecode of a buffer's items, by their format and size.
-_FORMATS = {**{(code, array.array(code).itemsize): code for code in _KINDS},
-            ("l", 8): "q", ("L", 8): "Q", ("l", 4): "i", ("L", 4): "I", ("n", 8): "q", ("N", 8): "Q", ("c", 1): "B"}
+_part = struct.Struct("<II")
 
 
 class ArgumentEncoder:
     """Writes the arguments of one function. Immutable."""
 
-    def __init__(self, schema: FunctionSchema) -> None:
-        self._schema = schema
-        self._encode = _encoder.encode
+    def __init__(self, schema: FunctionSchema, classes: Classes) -> None:
+        self._schema, self._classes = schema, classes
+        self._encode = ENCODER.encode
         #: The places of the parameters whose arguments may be buffers.
         self._buffers = [at for at, param in enumerate(schema.params) if param.type.shape in ("numbers", "bytes")]
 
@@ -63,16 +59,16 @@ class ArgumentEncoder:
             if isinstance(value, list) or (isinstance(value, bytes) and len(value) < _LEAST_PART):
                 continue
             try:
-                found = _buffer_of(value)
+                found = buffer_of(value)
             except (TypeError, ValueError, BufferError) as error:
-                raise self._error(at, str(error)) from None
+                raise self._error(at, str(error), error.path if isinstance(error, WrongValue) else "") from None
             if found is None:
                 continue
             code, view = found
             if len(view) < _LEAST_PART:
-                values[at] = Ext(_KINDS[code], bytes(view))
+                values[at] = Ext(KINDS[code], bytes(view))
                 continue
-            values[at] = Ext(_KINDS[code] | _PART, _part.pack(size, len(view)))
+            values[at] = Ext(KINDS[code] | _PART, _part.pack(size, len(view)))
             parts.append(view)
             size += len(view) + -len(view) % PART_ALIGNMENT
         try:
@@ -87,7 +83,7 @@ class ArgumentEncoder:
             try:
                 self._encode(value)
             except Exception as failed:
-                path, why = _first_wrong(value, failed, 0)
+                path, why = first_wrong(value, failed, self._schema.params[at].type, self._classes.described)
                 return self._error(at, why, path)
         return argument_error(self._schema.name, "", str(error))
 
@@ -95,90 +91,15 @@ class ArgumentEncoder:
         return argument_error(self._schema.name, self._schema.params[at].name + path, why)
 
 
-def _first_wrong(value: Any, failed: Exception, depth: int) -> tuple[str, str]:
-    """The path to the part of a value that cannot be written, and why."""
-    for path, part in _parts_of(value) if depth < 100 else ():
-        try:
-            _encoder.encode(part)
-        except Exception as inner:
-            further, why = _first_wrong(part, inner, depth + 1)
-            return path + further, why
-    if isinstance(failed, UnicodeEncodeError):
-        return "", f"expected valid Unicode, got {cut(value)}"
-    if isinstance(failed, OverflowError):
-        return "", f"expected an int of 64 bits, got {cut(value)}"
-    if isinstance(failed, RecursionError):
-        return "", "it is nested too deeply"
-    return "", str(failed) if isinstance(failed, ValueError) else f"Go has no value for {cut(value)}"
+def encode_result(name: str, value: Any, types: Sequence[Type], classes: Classes) -> bytes:
+    """What a Python function has returned to Go, without parts. ArgumentError: Go has no such value.
 
-
-def _parts_of(value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, dict):
-        return [(f"[{cut(key)}]", part) for key, each in value.items() for part in (key, each)]
-    if isinstance(value, list | tuple):
-        return [(f"[{at}]", part) for at, part in enumerate(value)]
-    if (fields := getattr(value, "__struct_fields__", None)) is not None:
-        return [(f".{name}", getattr(value, name)) for name in fields]
-    return []
-
-
-def _other(value: Any) -> Any:
-    """What msgspec writes instead of a value of a type that it does not know."""
-    if isinstance(value, range):
-        return list(value)
-    if isinstance(value, complex):
-        return Ext(_COMPLEX, _complex.pack(value.real, value.imag))
-    if isinstance(value, datetime.datetime):  # of a subclass, such as pandas.Timestamp
-        return datetime.datetime.combine(value.date(), value.timetz())
-    if isinstance(value, datetime.timedelta):
-        return datetime.timedelta(value.days, value.seconds, value.microseconds)
-    if getattr(value, "ndim", None) != 0 and (found := _buffer_of(value)) is not None:
-        return Ext(_KINDS[found[0]], bytes(found[1]))
-    if hasattr(value, "tolist"):  # rows; or one of NumPy's numbers, or times, texts or the like
-        items = list(value) if getattr(value, "ndim", 0) > 1 else _with_microseconds(value).tolist()
-        if type(items) is not type(value):
-            return items
-    elif hasattr(value, "to_numpy"):  # a table
-        return value.to_numpy()
-    raise TypeError(f"Go has no value for {cut(value)}")
-
-
-def _with_microseconds(value: Any) -> Any:
-    """Of NumPy's times and durations, these to the microsecond: in nanoseconds, their tolist() has integers."""
-    kind = getattr(getattr(value, "dtype", None), "kind", None)
-    return value.astype(f"{kind}8[us]") if kind in ("m", "M") and not hasattr(value, "to_numpy") else value
-
-
-def _buffer_of(value: Any) -> tuple[str, memoryview] | None:
-    """The typecode and the bytes of a buffer of numbers of one dimension; None for anything else. ValueError."""
-    has_list = hasattr(value, "dtype")  # NumPy's arrays have tolist() for what is not plain numbers
+    types: of the results.
+    """
     try:
-        view = memoryview(value)
-    except TypeError:
-        return None
-    except ValueError:
-        if has_list:  # times
-            return None
-        raise
-    if view.ndim != 1:
-        return None
-    code = _FORMATS.get((view.format.lstrip("@=<") if view.itemsize > 1 else view.format, view.itemsize))
-    if code is None:
-        if has_list or view.format == "?":
-            return None
-        raise ValueError(f"expected a buffer of numbers, got one of format {view.format!r}")
-    return code, (view if view.c_contiguous else memoryview(view.tobytes())).cast("B")
-
-
-_encoder = Encoder(enc_hook=_other)
-
-
-def encode_result(name: str, value: Any) -> bytes:
-    """What a Python function has returned to Go, without parts. ArgumentError: Go has no such value."""
-    try:
-        return _encoder.encode(value)
+        return ENCODER.encode(value)
     except Exception as failed:
-        path, why = _first_wrong(value, failed, 0)
+        path, why = first_wrong(value, failed, types[0] if len(types) == 1 else None, classes.described)
         raise argument_error(name, f"its result{path}", why) from None
 
 
@@ -188,7 +109,7 @@ def arguments_decoder(types: Sequence[Type], classes: Classes) -> Callable[[Raw]
     return Decoder(classes.evaluate(f"_builtins.tuple[{names}]"), ext_hook=_extension, dec_hook=_custom).decode
 
 
-class _Decoder:
+class TypeDecoder:
     """Reads messages of one type. Immutable.
 
     empty: they have no value.
@@ -210,7 +131,7 @@ class _Decoder:
             raise HandlerError(f"{self._name}: the result is not what the module describes: {error}") from None
 
 
-class ResultDecoder(_Decoder):
+class ResultDecoder(TypeDecoder):
     """Reads the results of one function; of one that returns an iterator, its number. Immutable."""
 
     def __init__(self, schema: FunctionSchema, classes: Classes) -> None:
@@ -221,7 +142,7 @@ class ResultDecoder(_Decoder):
         super().__init__(schema.name, kind, empty=not schema.results)
 
 
-class BatchDecoder(_Decoder):
+class BatchDecoder(TypeDecoder):
     """Reads items of the iterator that one function returns, and whether they are the last. Immutable."""
 
     def __init__(self, schema: FunctionSchema, classes: Classes) -> None:
@@ -230,8 +151,8 @@ class BatchDecoder(_Decoder):
 
 
 def _extension(code: int, data: memoryview, arrays: Sequence[array.array[Any]] = ()) -> Any:
-    if code == _COMPLEX:
-        return complex(*_complex.unpack(data))
+    if code == COMPLEX_KIND:
+        return complex(*COMPLEX.unpack(data))
     if code & _PART:
         number, length = _part.unpack(data)
         numbers = arrays[number]
@@ -270,11 +191,17 @@ class ErrorDecoder:
     def _decoded(self, encoded: Raw, text: str) -> Any:
         return decode_once(encoded, type=self._classes.evaluate(text), ext_hook=_extension, dec_hook=_custom)
 
-    def refused(self, name: str, refused: Refused) -> BaseException:
-        """The exception for a call that has not returned. Raise it outside of `except`: it may be the program's own."""
+    def refused(self, name: str, refused: Refused, told: Callable[[str, str], tuple[str, str]] | None = None,
+                ) -> BaseException:
+        """The exception for a call that has not returned. Raise it outside of `except`: it may be the program's own.
+
+        told: tells in other words what is wrong with an argument: of a path to it, and why.
+        """
         try:
             if not isinstance(refused, Failed):
                 path, message = decode_once(refused.reply, type=tuple[str, str])
+                if told is not None:
+                    path, message = told(path, message)
                 return argument_error(shown(name), path, shown(message))
             message, pairs = decode_once(refused.reply, type=tuple[str, list[Raw]])
             return self._failed(message, pairs)

@@ -12,7 +12,7 @@ import errno
 import inspect
 import logging
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from gothreads.engine import ffi
 from gothreads.engine.function_types import letters, wasmtime_type
@@ -73,14 +73,16 @@ def _with_errno(name: str, implementation: Callable[..., None]) -> ffi.HostFunct
 
 
 def define_wasi(functions: ffi.HostFunctions, imports: Mapping[str, FuncType], calls: WasiCalls, *,
-                own_clock: bool) -> None:
+                own: Collection[str] = ()) -> None:
     """Replace those functions of wasmtime's WASI that all instances must share.
 
-    `own_clock`: replace the clock too; otherwise monotonic time starts anew in each store. (Go's runtime allows for
-    that, and needs the faster clock.) ModuleError if the module imports a function that WASI preview 1 does not have.
+    own: which of LOCAL to replace, too. With wasmtime's clock, monotonic time starts anew in each store. (Go's runtime
+    allows for that, and needs the faster clock.)
+
+    ModuleError if the module imports a function that WASI preview 1 does not have.
     """
     for name, kind in imports.items():
-        if name in LOCAL and not (own_clock and name == "clock_time_get"):
+        if name in LOCAL and name not in own:
             continue
         implementation = calls.function(name)
         if implementation is None:

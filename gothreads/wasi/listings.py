@@ -22,19 +22,21 @@ class Listings:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Number of entries, oldest listing first; guarded by _lock.
-        self._sizes: weakref.WeakKeyDictionary[Descriptor, int] = weakref.WeakKeyDictionary()
+        # Guarded by _lock: descriptors and the number of entries, the oldest listing first. Not a WeakKeyDictionary,
+        # which changes whenever a thread drops a descriptor, also while it is iterated.
+        self._kept: list[tuple[weakref.ref[Descriptor], int]] = []
 
     def keep(self, descriptor: Descriptor, listing: list[tuple[bytes, int, FileType]]) -> None:
         with self._lock:
-            self._sizes.pop(descriptor, None)
-            total = sum(self._sizes.values())
-            for old in list(self._sizes):
-                if total + len(listing) <= _MOST_ENTRIES:
-                    break
-                total -= self._sizes.pop(old)
+            others = [(old, size) for reference, size in self._kept
+                      if (old := reference()) is not None and old is not descriptor]
+            total, dropped = len(listing) + sum(size for _, size in others), 0
+            while total > _MOST_ENTRIES and dropped < len(others):
+                old, size = others[dropped]
                 old.listing = []  # a thread that is reading it has its own reference
-            self._sizes[descriptor] = len(listing)
+                total, dropped = total - size, dropped + 1
+            self._kept = [(weakref.ref(old), size) for old, size in others[dropped:]]
+            self._kept.append((weakref.ref(descriptor), len(listing)))
             descriptor.listing = listing
 
 

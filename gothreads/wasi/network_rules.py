@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from gothreads.errors import MisuseError
 from gothreads.text import cut, whole_number
 
-_UNIX = "unix:"
+_UNIX, _FD = "unix:", "fd:"
 #: A rule for all Unix sockets.
 _ANY_UNIX = "unix:*"
 #: The addresses that mean all of this machine's, in IPv4 and IPv6.
 EVERYWHERE = ("0.0.0.0", "::")
 _LARGEST_PORT = 65535
+_LARGEST_DESCRIPTOR = 1 << 20  # Linux's own limit
 #: The address of this machine that others cannot reach.
 _HERE = "127.0.0.1"
 
@@ -91,6 +92,11 @@ def without_links(path: str) -> str:
     return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
+def inherited_descriptor(text: str) -> int | None:
+    """The number in fd:NUMBER, a listener that this process was started with; None if it is another address."""
+    return whole_number(text.removeprefix(_FD), _LARGEST_DESCRIPTOR) if text.startswith(_FD) else None
+
+
 def host_and_port(text: str) -> tuple[str, str]:
     """Split HOST:PORT or [HOST]:PORT in two. MisuseError if it has neither form."""
     if "://" in text:
@@ -112,6 +118,8 @@ def listening_address(text: str) -> str:
     """
     address = f"{_HERE}{text}" if text.startswith(":") and text[1:].isdigit() else text
     try:
+        if inherited_descriptor(address) is not None:
+            return address
         if is_unix(address):
             unix_path(address)
         else:

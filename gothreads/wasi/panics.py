@@ -27,6 +27,9 @@ debug.Stack(). What follows those lines distinguishes them.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+
+from gothreads.errors import Frame
 
 _THROWN = b"fatal error: "
 _FIRST_LINE = rb"^(?:panic: |fatal error: ).*"
@@ -41,9 +44,7 @@ _AT_THE_END = re.compile(_FIRST_LINE + rb"(?:\n\t.*|\n\[.*)*\Z", re.MULTILINE)
 _OUT_OF_MEMORY = (b"out of memory", b"cannot allocate")
 #: The most that is searched for what precedes the stacks, in bytes.
 _BEFORE_STACKS = 512
-#: Its own panics (a second handler of the same name) are the caller's doing, wherever its files are.
-_GUEST = "gothreads/guest"
-#: The most frames that are searched for one of the program's own.
+#: The most frames that are read of one stack. Go itself leaves out some if there are more.
 _MOST_FRAMES = 100
 #: How much of the stacks of all goroutines is enough, in bytes. Errors keep it, and it takes a tenth of a second.
 _ENOUGH = 48 << 10
@@ -69,27 +70,25 @@ def reason(text: str) -> str | None:
     return line.decode(errors="replace").strip() or None
 
 
-def place(text: str) -> str | None:
-    """Where in the program the goroutine was that panicked, as "main.go:16"; None if its stack does not say.
-
-    That is the first frame of a function which is not of Go's library, nor of gothreads/guest.
-    """
+def frames(text: str) -> list[Frame]:
+    """The stack of the goroutine that panicked, innermost first; empty if there is none, or it is the runtime's."""
     found = _WITH_STACK.search(encoded := text.encode(errors="replace"))
-    if found is None:
-        return None
-    lines = encoded[found.end():].decode(errors="replace").split("\n", 2 * _MOST_FRAMES)
-    for function, where in zip(lines[::2], lines[1::2], strict=False):
-        path, _, rest = where.strip().rpartition(":")
-        folder, _, file = path.rpartition("/")
-        if not where.startswith("\t") or function.startswith("created by "):
-            return None
-        name = function.partition("(")[0]  # main.fail, or main. of main.(*T).fail; `panic` itself has no package
-        package = name[:max(name.find(".", name.rfind("/") + 1), 0)]
-        of_go = package != "main" and f"/{folder}".endswith(f"/src/{package}")
-        own = package and not f"{package}/".startswith(f"{_GUEST}/")
-        if own and not of_go and (line := rest.partition(" ")[0]).isdecimal():
-            return f"{file}:{line}"
-    return None
+    return [] if found is None else list(stack_frames(encoded[found.end():].decode(errors="replace")))
+
+
+def stack_frames(stack: str) -> Iterator[Frame]:
+    """The frames of a goroutine's stack, as Go's runtime writes it: a line with the call, and one with its place.
+
+    In the middle of a long one, a line says how many are left out.
+    """
+    lines = [line for line in stack.split("\n", 2 * _MOST_FRAMES + 1) if not line.startswith("...")]
+    for call, where in zip(lines[::2], lines[1::2], strict=False):
+        if not where.startswith("\t") or call.startswith("created by "):
+            return
+        file, _, rest = where.strip().rpartition(":")
+        line = rest.partition(" ")[0]
+        yield Frame(call.rpartition("(")[0] or call, file=file,
+                    line=int(line) if line.isdecimal() and len(line) < 10 else 0)
 
 
 def is_out_of_memory(reason: str) -> bool:

@@ -30,6 +30,7 @@ class PathHints:
         self._hints, self._missed, self._folder = hints, root.missed, folder
         self._lock = threading.Lock()
         self._postponed: list[str] = []  # guarded by _lock: hints to give when the module ends
+        self._told = False  # whether there was a hint
 
     def watch(self, text: bytes) -> None:
         """Log how to mount the paths that this text, which the module has written, says are missing.
@@ -50,20 +51,34 @@ class PathHints:
             name = os.fsencode(posixpath.basename(missed.path.rstrip("/")))
             if b" %b:" % name in text or b"/%b:" % name in text:
                 # os.MkdirTemp reports the folder, of which it has only the inside to create.
-                found = advice(f"{missed.path}/" if missed.path in changed else missed.path,
-                               creates=missed.creates or missed.path in changed, folder=self._folder)
-                if self._hints.take(found.subject):
-                    self._give(f"no mount covers {shown(missed.path)}, so the module cannot use it{shown(found.text)} "
-                               "(docs/files-and-sockets.md)", later=not is_whole)
+                self._give(f"{missed.path}/" if missed.path in changed else missed.path,
+                           creates=missed.creates or missed.path in changed, later=not is_whole)
 
-    def end(self) -> None:
-        """Log what was postponed. Called when the module has ended, perhaps again later."""
+    def end(self, *, failed: bool) -> None:
+        """Log what was postponed. Called when the module has ended, perhaps again later. failed: it says so.
+
+        Then it may have missed something that it has not named, as filepath.Glob does: a file or folder of the folder
+        that the user is in.
+        """
         with self._lock:
             postponed, self._postponed = self._postponed, []
         for hint in postponed:
             self._hints.give(hint)
+        if not failed or self._told:
+            return
+        for missed in reversed(self._missed.copy()):
+            if not missed.creates and _is_here(missed.path, self._folder):
+                self._give(missed.path, creates=False, later=False)
+                return
 
-    def _give(self, hint: str, *, later: bool) -> None:
+    def _give(self, path: str, *, creates: bool, later: bool) -> None:
+        """Log what to do about a path that no mount covers. later: when the module ends."""
+        self._told = True
+        found = advice(path, creates=creates, folder=self._folder)
+        if not self._hints.take(found.subject):
+            return
+        hint = (f"no mount covers {shown(path.rstrip('/'))}, so the module cannot use it{shown(found.text)} "
+                "(docs/files-and-sockets.md)")
         if later:
             with self._lock:
                 self._postponed.append(hint)
@@ -122,6 +137,14 @@ def is_private(path: str) -> bool:
     if path.startswith(f"{here}/") and here not in ("/", home):
         return False
     return any(_is_in(path, folder) for folder in ("/proc", "/sys", "/dev", "/etc", "/root"))
+
+
+def _is_here(path: str, folder: str) -> bool:
+    """Whether the folder that the user is in has a file or folder that the module has looked up by this path."""
+    here = _here()
+    if here in ("/", _home()):
+        return False
+    return (_is_in(path, here) and os.path.exists(path)) or (folder == "/" and os.path.exists(f"{here}{path}"))
 
 
 def _option(host: str, guest: str, mode: str, more: str = "") -> str:

@@ -76,8 +76,8 @@ class Poller:
                 if nanoseconds:  # else it is left to the poll_wait that it is to wake
                     with contextlib.suppress(BlockingIOError):
                         os.eventfd_read(self._wake)
-            elif descriptor in self._watched:
-                made.append(_EVENT.pack(*self._watched[descriptor], _mode(mask)))
+            elif (watched := self._watched.get(descriptor)) is not None:
+                made.append(_EVENT.pack(*watched, _mode(mask)))
         if self._table.stop.is_set:
             raise AppClosed("stopped")
         while self._pending and len(made) < most:

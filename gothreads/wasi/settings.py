@@ -34,12 +34,14 @@ class WasiSettings:
     """The module's arguments, environment variables and mounts. MisuseError if one of them is invalid.
 
     hints: what the log tells of those that are missing.
+    simulate: the seed of a simulated program.
     """
 
     hints: Hints
     args: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     mounts: Sequence[Mount] = ()
+    simulate: int | None = None
 
     def __post_init__(self) -> None:
         for text in (*self.args, *self.env, *self.env.values()):

@@ -49,7 +49,7 @@ class SocketDescriptor(Descriptor):
         self.socket, self.local, self.peer = connection, local, peer
         self.peer_name: Any = None  # of an accepted connection, stored because the peer may disconnect
         self.cleanup: Cleanup | None = None  # runs after the socket is closed
-        self.on_use: Callable[[], object] | None = None  # called once, when the program takes up this listener
+        self.on_use: Callable[[], object] | None = None  # called when the program takes up this listener
         connection.setblocking(False)  # noqa: FBT003  (its only form)
         super().__init__(connection.fileno(), stop, flags=NONBLOCK)
 

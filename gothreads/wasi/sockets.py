@@ -21,12 +21,14 @@ from gothreads.errors import AppClosed, GothreadsError
 from gothreads.files import reason
 from gothreads.sync.stop_event import StopEvent
 from gothreads.text import shown
+from gothreads.wasi import inherited
 from gothreads.wasi.errnos import NotAllowed
 from gothreads.wasi.network_rules import (
     EVERYWHERE,
     Rule,
     dialled_address,
     host_and_port,
+    inherited_descriptor,
     is_ip_address,
     is_localhost,
     is_unix,
@@ -45,6 +47,9 @@ _LOOKUP_SLICE = 0.05
 
 def listen(address: str, stop: StopEvent) -> SocketDescriptor:
     """Open a listening socket to hand to a module. MisuseError: the address is invalid; GothreadsError: it failed."""
+    if (number := inherited_descriptor(address)) is not None:
+        made = inherited.listener(number, f"--listen {address}")
+        return SocketDescriptor(made, stop, local=inherited.path_of(made))
     try:
         if is_unix(address):
             path = unix_path(address)

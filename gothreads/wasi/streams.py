@@ -76,15 +76,19 @@ class Tail:
     """Keeps the end of an unbounded text. One thread may write at a time; any thread may read."""
 
     def __init__(self) -> None:
+        # Held while the text changes or is read: a bytearray must not change while another thread copies it.
+        # Re-entrant, since a signal handler may read it in the middle of a write.
+        self._changing = threading.RLock()
         self._kept = b""  # the beginning of a panic in the dropped text
         self._last = bytearray()
         self._stacks = panics.StacksOfAll()
 
     def add(self, data: bytes) -> None:
-        self._last += data
-        if len(self._last) >= 2 * TAIL:
-            self._kept = self._beginning() or self._kept
-            del self._last[:-TAIL]
+        with self._changing:
+            self._last += data
+            if len(self._last) >= 2 * TAIL:
+                self._kept = self._beginning() or self._kept
+                del self._last[:-TAIL]
 
     def _beginning(self) -> bytes:
         """The beginning of a panic that starts before the last TAIL bytes; empty if there is none."""
@@ -105,7 +109,8 @@ class Tail:
 
     @property
     def text(self) -> str:
-        kept, last = self._beginning() or self._kept, bytes(self._last[-TAIL:])
+        with self._changing:
+            kept, last = self._beginning() or self._kept, bytes(self._last[-TAIL:])
         return (kept + b"\n...\n" + last if kept else last).decode(errors="replace")
 
 

@@ -28,14 +28,17 @@ THREADS: Mapping[str, FuncType] = {
     "gothreads_counts": _TAKES_TWO, "gothreads_blocked": FuncType(I32, I32),
     "gothreads_preparing": FuncType(b"", I32), "gt_init_memory": VOID, "gt_setup": FuncType(I64 + I32, b""),
     "gt_read_clock": FuncType(b"", I64), "gt_attach": FuncType(I32, I32), "gt_detach": VOID, "gt_thread_start": _TAKES}
-#: An export of the same runtime, which modules that an earlier gothreads has built lack.
-SCHEDULER = "gothreads_scheduler"
+#: Exports of the same runtime, and two of gothreads/guest, which modules that an earlier gothreads has built lack.
+SCHEDULER, PROFILE = "gothreads_scheduler", "gothreads_profile"
+TRACED_REQUEST, TIME_LEFT = "gothreads_traced_request", "gothreads_time_left"
+_OPTIONAL = {SCHEDULER: _TAKES, PROFILE: FuncType(I32 * 2, I32), TRACED_REQUEST: FuncType(I32 * 3, b""),
+             TIME_LEFT: FuncType(I32 + I64, b"")}
 
 
 def check(module: Module, *, threads: bool) -> None:
     """Raises ModuleError when such an export has another type or, with Go's threads, one of THREADS is missing."""
     required = THREADS if threads else {}
-    known = {**ENTRIES, **GUEST, SCHEDULER: _TAKES, **required}
+    known = {**ENTRIES, **GUEST, **_OPTIONAL, **required}
     exports = {e.name: e for e in module.exports if e.name in known}
     if missing := sorted(required.keys() - exports.keys()):
         raise ModuleError(f"the module does not export {', '.join(missing)}, which gothreads calls. Build it again: "

@@ -26,6 +26,7 @@ class Server(Enum):
     NETWORK = "wasi.network.NetworkCalls"
     ZONES = "wasi.zones.ZoneCalls"
     MESSAGES = "bridge.messages.MessageCalls"
+    SIMULATION = "wasi.simulation.Simulation"          # with simulate= only
     POLLER = "wasi.poller.Poller"                      # with threads only, as the next
     SIGNALS = "wasi.signals.Signals"
     RUNTIME = "runtime.models.threaded.RuntimeCalls"   # called by Go's runtime
@@ -70,6 +71,7 @@ BUILTIN_CALLS = {call.name: call for call in (
     BuiltinCall("msg_cancels", FuncType(I32, I32), Server.MESSAGES),
     BuiltinCall("msg_events", FuncType(I32 * 3, I32), Server.MESSAGES),
     BuiltinCall("idle_open", FuncType(I32, I32), Server.MESSAGES),
+    BuiltinCall("simulation_seed", FuncType(I32, I32), Server.SIMULATION),
     BuiltinCall("poll_open", FuncType(I32 * 3, I32), Server.POLLER),
     BuiltinCall("poll_wait", FuncType(I64 + I32 * 2, I32), Server.POLLER),
     BuiltinCall("poll_break", VOID, Server.POLLER),

@@ -21,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gothreads
-from gothreads.bridge.exports import FIELDS, LETTERS, Export, Exports, Function, from_wasm, matches
+from gothreads.bridge.exports import Export, Exports, Function
+from gothreads.bridge.go_types import FIELDS, LETTERS, from_wasm, matches
 from gothreads.engine import extension, ffi
 from gothreads.errors import ArgumentError, UnknownExport
 from gothreads.wasm.binary import FuncType

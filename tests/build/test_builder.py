@@ -9,13 +9,18 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import gothreads
-from gothreads.build.builder import Request, build
+from gothreads.build import linking
+from gothreads.build.builder import build
 from gothreads.build.go_command import Finished, compiling
+from gothreads.build.linking import link
 from gothreads.build.packages import go_failed, is_refused_cache
+from gothreads.build.request import Request
+from gothreads.build.typed import Typed, generate
 from gothreads.errors import BuildError, CompileError, MisuseError, ToolchainError
 from gothreads.files import locked
 from gothreads.output.progress import BUILD, TOOLS, watching
@@ -103,6 +108,64 @@ def test_a_change_of_the_source_is_built(program: Program) -> None:
     assert first.path.exists()
 
 
+def test_the_lock_of_an_editor_is_no_source_that_changes(program: Program) -> None:
+    folder = program("package main\n\nfunc main() { nothing }\n")
+    (folder / ".#main.go").symlink_to("somebody@somewhere.1234")  # as Emacs has it
+    with pytest.raises(CompileError, match="undefined: nothing"):
+        link(Request(str(folder)))
+    (folder / "main.go").write_text("package main\n\nfunc main(\n")
+    with pytest.raises(CompileError, match="syntax error|expected"):
+        link(Request(str(folder)))
+
+
+def test_half_of_another_package_is_built_again(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = program('package main\n\nimport "app/lib"\n\nfunc main() { lib.F() }\n')
+    (folder / "go.mod").write_text("module app\n\ngo 1.25\n")
+    text = "package lib\n\n//gothreads:export\nfunc F() {}\n"
+    source = folder / "lib" / "lib.go"
+    source.parent.mkdir()
+    source.write_text(text)
+    done = []
+
+    def while_it_is_saved(*args: Any, **named: Any) -> Typed:
+        done.append(args)
+        if len(done) > 1:
+            return generate(*args, **named)
+        source.write_text(text[:-4])
+        try:
+            return generate(*args, **named)
+        finally:
+            source.write_text(text)
+    monkeypatch.setattr(linking, "generate", while_it_is_saved)
+    assert link(Request(str(folder))).schema is not None
+    assert len(done) == 2
+
+
+@pytest.mark.parametrize(("often", "half"), [(1, ""), (1, "package main\n\n//gothreads:export\nfunc Two("), (100, "")])
+def test_a_source_that_is_saved_during_a_build_is_built_again(often: int, half: str, program: Program,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "package main\n\n//gothreads:export\nfunc Two() int { return 2 }\n\nfunc main() {}\n"
+    source = program(text) / "main.go"
+    done = []
+
+    def while_it_is_saved(*args: Any, **named: Any) -> Typed:
+        done.append(args)
+        if len(done) > often:
+            return generate(*args, **named)
+        source.write_text(half)
+        try:
+            return generate(*args, **named)
+        finally:
+            source.write_text(text)
+    monkeypatch.setattr(linking, "generate", while_it_is_saved)
+    if often > 10:
+        with pytest.raises(BuildError, match="its sources go on changing while they are built"):
+            link(Request(str(source.parent)))
+    else:
+        assert link(Request(str(source.parent))).schema is not None
+        assert len(done) == 2
+
+
 def test_progress_counts_the_packages_that_are_compiled(program: Program) -> None:
     new = os.urandom(8).hex()  # otherwise Go has it in its own cache
     folder = program('package main\n\nimport "example/lib"\n\nfunc main() { lib.F() }\n',
@@ -151,7 +214,7 @@ def test_a_build_says_that_it_waits_for_another_and_ctrl_c_ends_it(program: Prog
         os.close(write)
         with os.fdopen(read, "rb", buffering=0) as screen:
             said = b""
-            while b"waiting for another process that builds this program: " not in said:
+            while b"waiting for another build of this program: " not in said:
                 said += screen.read(4096)
             running.send_signal(signal.SIGINT)
             with contextlib.suppress(OSError):  # the terminal's other end is closed
@@ -250,8 +313,10 @@ def test_a_compile_error_is_what_go_prints(program: Program, monkeypatch: pytest
      "main.go:3:8: package example/none is not in std"),
     ('package main\n\nimport "nobody.example/none"\n\nfunc main() { none.F() }\n',
      "main.go:3:8: no required module provides package nobody.example/none"),
-    ("package main\n", "function main is undeclared in the main package"),
-], ids=["syntax", "not Go", "no such package", "no such module", "no main"])
+    ("package main\n", "A program needs one. If it is only to be called: func main() { select {} }\n"),
+    ("package main\n\nfunc domain() {}\n", "function main is undeclared in the main package\nA program needs one. If it "
+     "is only to be called: func main() { select {} }\n"),
+], ids=["syntax", "not Go", "no such package", "no such module", "no main", "no main that a look finds"])
 def test_a_program_that_go_refuses_is_a_compile_error_with_the_place(program: Program, source: str, said: str,
                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     folder = program(source)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.errors import CompileError
 from gothreads.wasm.binary import Module
 from gothreads.wasm.parsing import parse

@@ -34,7 +34,7 @@ def run(*options: str | Path) -> list[str | Path]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(1, 8))
+@pytest.mark.parametrize("seed", range(1, 5))
 def test_a_random_program_runs_as_natively(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GOTHREADS_OPTIMIZE", raising=False)
     (tmp_path / "go.mod").write_text("module generated\n\ngo 1.25\n")

@@ -15,6 +15,7 @@ from gothreads.build.edit import SUPPORTED, Edit
 from gothreads.build.edits import EDITS, LEFT_OUT
 from gothreads.build.go_test_edits import TEST_EDITS
 from gothreads.build.overlay import ADDED, edited, fingerprint, write_overlay
+from gothreads.build.simulation_edits import SIMULATION_EDITS
 from gothreads.build.toolchain import Toolchain, find_go
 from gothreads.errors import ToolchainError
 
@@ -38,11 +39,11 @@ def replaced(overlay: Path) -> dict[str, str]:
 
 
 def test_the_edits_fit_and_change_every_file_they_name(toolchain: Toolchain) -> None:
-    edits = (*EDITS, *TEST_EDITS)
-    texts = edited(toolchain, edits)
-    assert texts.keys() == {edit.file for edit in edits if edit.applies_to(toolchain.minor)}
-    for file, text in texts.items():
-        assert text != (toolchain.goroot / "src" / file).read_text(), file
+    for edits in ((*EDITS, *TEST_EDITS), SIMULATION_EDITS):
+        texts = edited(toolchain, edits)
+        assert texts.keys() == {edit.file for edit in edits if edit.applies_to(toolchain.minor)}
+        for file, text in texts.items():
+            assert text != (toolchain.goroot / "src" / file).read_text(), file
 
 
 def test_what_is_left_out_is_there(toolchain: Toolchain) -> None:
@@ -60,8 +61,16 @@ def test_the_edited_runtime_compiles(toolchain: Toolchain, tmp_path: Path) -> No
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_runtime_that_is_edited_for_simulation_compiles(toolchain: Toolchain, tmp_path: Path) -> None:
+    overlay = write_overlay(toolchain, tmp_path, threaded=False, simulate=True)
+    done = subprocess.run([toolchain.go, "build", "-overlay", overlay, "sync/atomic"], cwd=tmp_path,
+                          env=os.environ | {"GOOS": "wasip1", "GOARCH": "wasm", "GOTOOLCHAIN": "local"},
+                          capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_every_edit_has_a_reason() -> None:
-    for edit in (*EDITS, *TEST_EDITS):
+    for edit in (*EDITS, *TEST_EDITS, *SIMULATION_EDITS):
         assert edit.why
         assert edit.expect != edit.replace
     assert all(LEFT_OUT.values())
@@ -181,7 +190,7 @@ def test_go_files_are_as_gofmt_writes_them(found: Toolchain) -> None:
 
 def test_the_fingerprint_is_stable() -> None:
     assert fingerprint() == fingerprint()
-    assert re.fullmatch("[0-9a-f]{16}", fingerprint())
+    assert re.fullmatch("[0-9a-f]{32}", fingerprint())
 
 
 def test_the_guest_package_is_compiled_for_each_goroot(found: Toolchain, tmp_path: Path) -> None:

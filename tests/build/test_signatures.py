@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gothreads.build.directives import meant_as_directives
 from gothreads.build.signatures import Signatures, read_signatures
 from gothreads.build.toolchain import find_go
 from gothreads.errors import BuildError
@@ -407,3 +408,22 @@ func main() {}
 """) == []
     assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
         "f0.go:3: // go:wasmexport add is a comment for Go", "f0.go:6: //export sub is a comment for Go"]
+
+
+@pytest.mark.parametrize(("comment", "declared", "meant"), [
+    ("// gothreads:export", "func", "//gothreads:export"), ("//gothreads:exprot name", "func", "//gothreads:export"),
+    ("//gothread:export", "func", "//gothreads:export"), ("//gothreads: export", "func", "//gothreads:export"),
+    ("//go:gothreads:export", "func", "//gothreads:export"), ("//GoThreads:Export", "func", "//gothreads:export"),
+    ("//go:wasmexprot add", "func", "//go:wasmexport"), ("// go:wasmimport env now", "func", "//go:wasmimport"),
+    ("//go:wasm_export add", "func", "//go:wasmexport"), ("//gothreads:improt x", "var", "//gothreads:import"),
+    ("// gothreads:import", "var", "//gothreads:import"),
+    ("//gothreads:export", "func", ""), ("//gothreads:export name", "func", ""), ("//gothreads:import", "var", ""),
+    ("// gothreads:export is a directive", "func", ""), ("// //gothreads:export", "func", ""),
+    ("//go:wasmexport add", "func", ""), ("//go:noinline", "func", ""), ("//go:linkname a b", "func", ""),
+    ("//go:linkname a b", "var", ""), ("// goroutines: all", "func", ""), ("// gothreads:export", "type", "")])
+def test_a_misspelt_directive_is_found(comment: str, declared: str, meant: str) -> None:
+    for above, below in (("", ""), ("// F is documented.\n//\n", ""), ("", "//\n// More.\n")):
+        text = f"package p\n\n{above}{comment}\n{below}{declared} F"
+        place = text[:text.index(comment)].count("\n") + 1
+        assert list(meant_as_directives(text.encode())) == ([(place, comment, meant)] if meant else [])
+    assert list(meant_as_directives(f"package p\n\n{comment}\n\n{declared} F".encode())) == []

@@ -24,6 +24,7 @@ from gothreads.cli.go_test import command, options
 from gothreads.cli.go_tools import Tools, Work
 from gothreads.cli.main import main
 from gothreads.output import progress
+from gothreads.output.progress import BUILD, COMPILE, LINK
 from tests.cli.conftest import folder_named
 from tests.support import timeouts
 from tests.support.waiting import PATIENCE, under_load
@@ -241,20 +242,20 @@ def test_the_progress_line_makes_room_for_output(monkeypatch: pytest.MonkeyPatch
     read_end, write_end = os.pipe()
     with open(read_end, closefd=True) as output, open(write_end, closefd=True):
         terminal = go_progress._OnTerminal()
-        terminal.show(Work(building=True), 0.0)
+        terminal.tell(LINK, 0, None)
         assert screen.getvalue() == "\rgothreads: linking: 0 s"
         terminal._line.clear()
         screen.seek(0)
         screen.truncate()
-        terminal.show(Work(packages=2, building=True), 0.0)
+        terminal.tell(BUILD, 2, None)
         shown = "gothreads: compiling Go packages: 2, 0 s"
         assert screen.getvalue() == f"\r{shown}"
         terminal.write(write_end, b"half a")
         assert screen.getvalue() == f"\r{shown}\r{' ' * len(shown)}\r"
-        terminal.show(Work(packages=3, building=True), 0.0)
+        terminal.tell(BUILD, 3, None)
         assert screen.getvalue().count("gothreads") == 1, "the line would be drawn over the output"
         terminal.write(write_end, b" line\n")
-        terminal.show(Work(compiling=True, building=True), 3.0)
+        terminal.tell(COMPILE, 3.0, None)
         assert screen.getvalue().endswith("\rgothreads: compiling to machine code (once for each build): 3 s")
         assert output.readline() == "half a line\n"
 

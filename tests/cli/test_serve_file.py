@@ -198,6 +198,9 @@ jwt_issuer = "https://id.example.org/"
     ("[apps.api]\nmodule = 'app.wasm'\n", "1: /api is a path of the server. Give the app api another prefix"),
     ("apps.a.module = 'app.wasm'\napps.a.routes = [{route = 'POST /api/x', handler = 'x'}]\n",
      "2: /api/x is a path that each app has already"),
+    ("[apps.a]\nmodule = 'app.wasm'\nprefix = '/'\nroutes = [{route = 'POST /bc', handler = 'x'}, {route = "
+     "'PUT /b/x', handler = 'x'}]\n[apps.b]\nmodule = 'app.wasm'\n",
+     "4: /b/x is under the prefix /b of b, which gets its requests. Give the route another path"),
 ])
 def test_apps_that_hide_each_other_or_the_server_are_refused(write: Write, text: str, said: str) -> None:
     assert errors_of(write(text)) == [said]
@@ -237,7 +240,7 @@ def test_a_check_looks_into_modules(write: Write, calls: Path, tmp_path: Path) -
                            "route = 'POST /x'\nexport = 'nothing'\n[apps.c]\nmodule = 'calls.wasm'\n"
                            "model = 'single'\n"))
     assert [line.partition(":")[0] for line in said] == ["2", "7", "9"]
-    assert "has no export nothing; it has: add, ask, " in said[1]
+    assert "the module has no export 'nothing'; it has: add, ask, " in said[1]
     assert "was built for the model threaded" in said[2]
 
 

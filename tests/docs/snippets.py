@@ -34,6 +34,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gothreads.build.toolchain import find_go
 from tests.support.modules import ROOT
 
 _FENCE = re.compile(r"(?:^(?P<before>[^\n`]+)\n\n?)?^```(?P<language>\w*)\n(?P<source>.*?)^```$",
@@ -98,6 +99,9 @@ def check_syntax(snippet: Snippet) -> None:
         compile(snippet.source, snippet.place, "exec")
     elif snippet.language == "sh":
         subprocess.run(["bash", "-n"], input=snippet.source, text=True, check=True)
+    elif snippet.language == "go":
+        subprocess.run([find_go(None).goroot / "bin" / "gofmt"], input=snippet.source, text=True, check=True,
+                       capture_output=True)
     elif snippet.language == "toml":
         tomllib.loads(snippet.source)
     elif snippet.language == "dockerfile":
@@ -109,13 +113,17 @@ def check_syntax(snippet: Snippet) -> None:
         assert snippet.language in ("text", "ini"), f"{snippet.place}: no syntax check for {snippet.language!r}"
 
 
+#: The ports on pages. A page has one server at each.
+PORTS = ("8000", "8080", "8081", "8082", "8083", "8084", "8085")
+
+
 class Session:
     """Runs the blocks of one page in a folder. What they print goes to the file `log`."""
 
     def __init__(self, folder: Path, log: Path, variables: Mapping[str, str]) -> None:
         self._folder = folder
         self._log = log
-        self._ports = {port: str(_free_port()) for port in ("8080", "8081", "8082", "8000")}
+        self._ports = {port: str(_free_port()) for port in PORTS}
         self._servers: list[subprocess.Popen[bytes]] = []
         self._printed = ""
         self._output = open(self._log, "w+b")  # noqa: SIM115  (closed in close)
@@ -131,7 +139,7 @@ class Session:
 
     def run(self, snippet: Snippet) -> None:
         """Run one block; AssertionError if it fails, or prints something else than the page says."""
-        source = re.sub(r"\b(8080|8081|8082|8000)\b", lambda port: self._ports[port[1]], snippet.source)
+        source = re.sub(rf"\b({'|'.join(PORTS)})\b", lambda port: self._ports[port[1]], snippet.source)
         if snippet.not_run:
             check_syntax(snippet)
         elif snippet.language in ("", "text"):
@@ -202,6 +210,7 @@ class Session:
         if port is None:  # the command's own default
             port = self._ports["8080"]
             source = source.replace("gothreads serve", f"gothreads serve --port {port}")
+        assert not _answers(int(port)), f"{source}: the page has a server at its port already"
         server = subprocess.Popen(["bash", "-c", f"exec {source.strip()}"], cwd=self._folder, env=self._environment,
                                   stdin=subprocess.DEVNULL,
                                   stdout=self._output, stderr=subprocess.STDOUT, start_new_session=True)

@@ -72,6 +72,17 @@ def test_the_readme_is_one_page() -> None:
     assert [line for line in lines if len(line) > 100] == []
 
 
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md")),
+                                  *sorted(page for folder in ("examples", "benchmarks", "stress")
+                                          for page in (ROOT / folder).rglob("*.md"))], ids=name)
+def test_the_prose_of_a_page_has_lines_of_120_characters(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$|^<!--[^\n]*begin -->$.*?^<!--[^\n]*end -->$", "", page.read_text(),
+                  flags=re.DOTALL | re.MULTILINE)
+    # Not tables, code, or what cannot be broken, such as a long name.
+    long = [line for line in text.splitlines() if len(line) > 120 and not line.startswith(("|", "    "))]
+    assert [line for line in long if " " in line.lstrip("0123456789. -*")] == []
+
+
 def test_every_page_is_in_the_contents() -> None:
     contents = (ROOT / "docs" / "README.md").read_text()
     linked = {target for target, _ in LINK.findall(contents)}

@@ -24,8 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gothreads
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
 from gothreads.build.overlay import write_overlay
+from gothreads.build.request import Request
 from gothreads.build.toolchain import find_go
 from gothreads.files import cache_folder
 from tests.docs.what_works_rows import ROWS, Row

@@ -179,7 +179,7 @@ ROWS = [
             "`-race`",
             ("gothreads", "test", "-race", "./hello"),
             "Go has no -race for WebAssembly",
-            "`gothreads test --sharpen SEED` widens races here; `go test -race` natively finds them",
+            "`gothreads test --seeds` and `--sharpen` find races here; `go test -race` natively finds them",
         ),
         (
             "`-fuzz`",

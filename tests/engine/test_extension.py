@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,3 +55,31 @@ def test_a_shared_constant_is_what_it_is_in_python(monkeypatch: pytest.MonkeyPat
     assert extension.shared("ABI", extension.ABI) == extension.ABI
     monkeypatch.setattr(extension, "native", None)
     assert extension.shared("KEEP", 6) == 6
+
+
+FREE_THREADED = """
+import sys, sysconfig
+assert sysconfig.get_config_var("Py_GIL_DISABLED") in (None, 0)
+sysconfig.get_config_vars()["Py_GIL_DISABLED"] = 1
+import gothreads
+from gothreads.engine import extension
+print("gothreads._fast" in sys.modules, extension.native, extension.PATH)
+print(extension.missing)
+with gothreads.open(sys.argv[1]) as app:
+    print(app.exports.add(2, 3))
+"""
+
+
+@pytest.mark.skipif(extension.native is None or extension.FREE_THREADED, reason="nothing could be loaded")
+@pytest.mark.parametrize(("fast", "missing"), [
+    ("", "in free-threaded builds of Python it is new, and used only if GOTHREADS_FAST=1 is set. Otherwise use a build "
+         "with the GIL"),
+    ("1", f"it cannot be loaded (this is a free-threaded build of Python, which needs "
+          f"_fast{sysconfig.get_config_var('EXT_SUFFIX')}, not {extension.native and extension.native.__file__}). "
+          "Install gothreads again")])
+def test_a_free_threaded_python_loads_no_extension_of_another_abi(calls: Path, fast: str, missing: str) -> None:
+    """It would import _fast.abi3.so, and crash. (Here Python only says that it is such a build.)"""
+    done = subprocess.run([sys.executable, "-c", FREE_THREADED, str(calls)], capture_output=True, text=True, check=True,
+                          env=os.environ | {"GOTHREADS_FAST": fast})
+    assert done.stdout == f"False None ctypes\n{missing}\n5\n"
+    assert done.stderr.startswith("this is a free-threaded build of Python, with which little of gothreads is tested. ")

@@ -15,7 +15,7 @@ import wasmtime
 
 import gothreads
 from tests.support.modules import built
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, together
 
 OPEN = """if True:
     import sys, gothreads
@@ -57,3 +57,15 @@ def test_of_what_takes_no_time_nothing_is_said(tmp_path: Path, monkeypatch: pyte
         assert app.exports.one() == 1
         assert app.compile_seconds is not None
     assert caplog.records == []
+
+
+def test_two_apps_that_open_the_same_module_compile_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                            caplog: pytest.LogCaptureFixture) -> None:
+    module = built("calls")
+    monkeypatch.setenv("GOTHREADS_CACHE", str(tmp_path))
+
+    def opens() -> None:
+        gothreads.open(module).close()
+    with caplog.at_level(logging.INFO, "gothreads"):
+        together(opens, opens)
+    assert [record.getMessage().startswith("compiled in ") for record in caplog.records].count(True) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import pkgutil
 import re
 import shlex
 import shutil
@@ -87,6 +88,58 @@ def test_the_manifest_agrees_with_itself_and_the_image(manifest: dict[str, Any])
     assert f"/app.wasm {arguments.module}\n" in image
     (started,) = re.findall(r"^CMD (.*)$", image, re.MULTILINE)
     assert parse(COMMANDS, json.loads(started)).module == arguments.module
+
+
+#: Fields of KubeRay's objects (ray.io/v1), by where they are: docs/reference/api.md there.
+KUBERAY = {
+    "": {"apiVersion", "kind", "metadata", "spec"},
+    "spec": {"serveConfigV2", "rayClusterConfig", "serveService", "upgradeStrategy", "excludeHeadPodFromServeSvc"},
+    "spec.rayClusterConfig": {"rayVersion", "enableInTreeAutoscaling", "autoscalerOptions", "gcsFaultToleranceOptions",
+                              "headGroupSpec", "workerGroupSpecs", "suspend", "managedBy", "headServiceAnnotations"},
+    "spec.rayClusterConfig.headGroupSpec": {"template", "headService", "enableIngress", "rayStartParams",
+                                            "serviceType"},
+    "spec.rayClusterConfig.workerGroupSpecs.0": {"groupName", "replicas", "minReplicas", "maxReplicas", "template",
+                                                 "idleTimeoutSeconds", "rayStartParams", "scaleStrategy", "numOfHosts"},
+}
+
+
+@pytest.fixture(scope="module")
+def ray_service() -> dict[str, Any]:
+    return dict(yaml.safe_load((EXAMPLE / "rayservice.yaml").read_text()))
+
+
+def test_the_ray_service_has_fields_of_kuberay(ray_service: dict[str, Any]) -> None:
+    assert (ray_service["apiVersion"], ray_service["kind"]) == ("ray.io/v1", "RayService")
+    for place, known in KUBERAY.items():
+        found: Any = ray_service
+        for name in filter(None, place.split(".")):
+            found = found[int(name)] if name.isdigit() else found[name]
+        assert found.keys() <= known
+    cluster = ray_service["spec"]["rayClusterConfig"]
+    (workers,) = cluster["workerGroupSpecs"]
+    assert workers["minReplicas"] <= workers["replicas"] <= workers["maxReplicas"]
+    (head,), (worker,) = (group["template"]["spec"]["containers"] for group in (cluster["headGroupSpec"], workers))
+    assert (head["image"], head["env"]) == (worker["image"], worker["env"])
+    for group in (cluster["headGroupSpec"], workers):
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+
+
+@pytest.mark.long
+def test_ray_takes_what_the_ray_service_gives_it(ray_service: dict[str, Any], calls: Path, tmp_path: Path) -> None:
+    schema = pytest.importorskip("ray.serve.schema")
+    pytest.importorskip("fsspec")
+    config = schema.ServeDeploySchema.model_validate(yaml.safe_load(ray_service["spec"]["serveConfigV2"]))
+    (application,) = config.applications
+    (deployment,) = application.deployments
+    module, _, name = application.import_path.partition(":")
+    shutil.copy(calls, tmp_path / "app.wasm")
+    source = (EXAMPLE / f"{module}.py").read_text().replace("/app.wasm", str(tmp_path / "app.wasm"))
+    made: dict[str, Any] = {}
+    exec(source, made)
+    assert made[name]._bound_deployment.name == deployment.name
+    container = ray_service["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    callback = {each["name"]: each["value"] for each in container["env"]}["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
+    assert len(pkgutil.resolve_name(callback)()) == 1
 
 
 def test_the_page_shows_the_image() -> None:

@@ -14,7 +14,8 @@ import nbclient
 import nbformat
 import pytest
 
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from tests.support import modules
 from tests.support.command_line import command
 from tests.support.modules import ROOT

@@ -182,7 +182,7 @@ def test_the_log_goes_on_while_a_stage_does(of_a_command: bool, caplog: pytest.L
 
 @pytest.mark.parametrize(("stage", "total", "said"), [
     (BUILD, 15, "compiling Go packages: 1 (of up to 15), 0 s"),
-    (WAIT, None, "waiting for another process that builds this program"),
+    (WAIT, None, "waiting for another build of this program"),
     (COMPILE, None, "compiling to machine code (once for each build): 1 s"),
     (COMPILE, 61.2, "compiling to machine code (once for each build): 1 of about 61 s")])
 def test_the_log_has_one_line_for_a_stage_that_takes_long(stage: str, total: float | None, said: str,
@@ -196,6 +196,15 @@ def test_the_log_has_one_line_for_a_stage_that_takes_long(stage: str, total: flo
         report(1, total)
         report(2, total)
     assert caplog.messages == [said]
+
+
+def test_a_build_that_has_compiled_nothing_yet_is_not_silent(caplog: pytest.LogCaptureFixture,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_LONG_SECONDS", 0.0)
+    with watching(None), reporting(BUILD, (0, 218)):
+        assert caplog.messages == []
+        wait_until(lambda: caplog.messages)
+    assert caplog.messages == ["building the Go program: 0 s"]
 
 
 def test_without_a_configured_log_the_line_names_its_sender() -> None:

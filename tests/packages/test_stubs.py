@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 import gothreads
 from gothreads.cli.main import main
 from gothreads.packages.stubs import stub, write_package
+from gothreads.packages.wheel import write_wheel
 from gothreads.runtime.module_file import load
 from gothreads.typed.schema import ClassSchema, Field, Schema, Type
 from tests.support.modules import built
@@ -41,6 +44,7 @@ assert_type(shapes.divide(7, 2), tuple[int, int])
 assert_type(shapes.sum([1, 2.5], timeout=60), float)
 print(shapes.sum(numpy.arange(3.0)), shapes.join("-", "a", "b"))
 assert_type(shapes.Everything(numbers=[1.0], matrix=[[1, 2]], pointer=None).color, shapes.Color)
+assert shapes.echo(shapes.Everything(matrix=numpy.ones((1, 2)))).matrix[0].tolist() == [1.0, 1.0]
 with shapes.open(model="threaded") as app:
     assert app.types.Options is shapes.Options
     assert_type(app.divide(7, 2), tuple[int, int])
@@ -160,6 +164,61 @@ def test_a_package_without_its_files_says_what_to_do(folder: Path, tmp_path: Pat
     done = python(tmp_path, "-c", "import broken")
     assert "ModuleError: broken: module.json cannot be read: " in done.stderr
     assert done.stderr.endswith("Write the package again: gothreads stubs, or gothreads wheel\n")
+
+
+ELSEWHERE = """
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+
+import gothreads
+
+if __name__ == "__main__":
+    if {before}:  # then the classes lie elsewhere
+        app = gothreads.open("shapes/module.wasm", trust=True)
+    import shapes
+    assert pickle.loads(pickle.dumps(shapes.add)) is shapes.add
+    assert pickle.loads(pickle.dumps(shapes.open)) is shapes.open
+    assert pickle.loads(pickle.dumps(shapes.add_async)) == shapes.add_async
+    assert shapes.add(1, 2) == 3
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        print(list(pool.map(shapes.add, [1, 2], [3, 4])), pool.submit(shapes.options_scaled, shapes.Options(degree=2), 3).result().degree)
+    with shapes.open(args=["a"]) as app, pickle.loads(pickle.dumps(app)) as other:
+        assert (other.loaded.name, other.options.wasi.args, other.types.Options) == (
+            "shapes", ["shapes", "a"], app.types.Options)
+"""
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_functions_and_values_of_a_package_travel_to_another_process(folder: Path, before: bool) -> None:
+    (folder / "elsewhere.py").write_text(ELSEWHERE.replace("{before}", str(before)))
+    done = python(folder, "elsewhere.py")
+    assert (done.stdout, done.returncode) == ("[4, 6] 6\n", 0), done.stderr
+
+
+def test_errors_have_the_name_of_the_package(folder: Path) -> None:
+    done = python(folder, "-c", "import shapes\nshapes.exit(7)")
+    assert "gothreads.errors.GuestExit: shapes: the module has ended: exit code 7" in done.stderr
+    done = python(folder, "-c", "import shop\nshop.clock()")
+    assert "gothreads.errors.MisuseError: shop: " in done.stderr
+
+
+@pytest.mark.parametrize(("name", "what"), [("open", "open()"), ("Options", "class Options"),
+                                            ("ErrZero", "class ErrZero")])
+def test_a_function_whose_name_the_package_has_is_refused(tmp_path: Path, name: str, what: str) -> None:
+    loaded = load(built("typed"))
+    assert loaded.metadata is not None
+    assert loaded.metadata.typed is not None
+    description = copy.deepcopy(dict(loaded.metadata.typed))
+    description["functions"][0]["name"] = name
+    renamed = replace(loaded, metadata=replace(loaded.metadata, typed=description))
+    for write in (lambda: write_package(renamed, tmp_path / "p"), lambda: write_wheel(renamed, tmp_path, "p", "1.0")):
+        with pytest.raises(gothreads.MisuseError) as raised:
+            write()
+        assert str(raised.value) == (
+            f"{description['functions'][0]['position']}: {name} would hide the package's {what}. Give the function "
+            f"another name in Python: //gothreads:export {name}_it")
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_a_field_may_have_the_name_of_the_object() -> None:

@@ -18,7 +18,7 @@ import numpy
 import pytest
 
 import gothreads
-from tests.support.modules import built
+from tests.support.modules import MODULES, built
 from tests.support.tracebacks import own_frames
 from tests.support.waiting import PATIENCE, together, wait_until
 
@@ -207,6 +207,37 @@ def test_a_traceback_shows_at_most_one_function_of_gothreads(calls: Path) -> Non
             assert len(own_frames(failed.value)) <= 1, (failed.value, own_frames(failed.value))
 
 
+def test_a_call_after_a_panic_says_that_it_was_not_made_and_why(calls: Path) -> None:
+    after = r"^this call was not made: the module had ended before it \(open it again, .*Why it ended: .*: the module has"
+    with gothreads.open(calls, stderr=io.BytesIO()) as app:
+        with pytest.raises(gothreads.GuestPanic, match=r"^\S+: the module has ended: panic: ") as own:
+            app.request("panic", "x")
+        later: list[Callable[[], object]] = [
+            lambda: app.request("echo"), lambda: app.exports.add(1, 2), lambda: app.submit("add", 1, 2).result(),
+            lambda: app.request("echo", timeout=60), lambda: app.signal("tick")]
+        for call in later:
+            with pytest.raises(gothreads.GuestPanic, match=after) as caught:
+                call()
+            assert (caught.value.message, caught.value.code) == (own.value.message, 2)
+        assert str(app.error) == str(own.value)
+
+
+@pytest.mark.parametrize("start", [gothreads.open, gothreads.supervise])
+def test_a_traceback_of_a_wrong_call_shows_at_most_one_function_of_gothreads(start: Callable[..., Any], calls: Path) -> None:
+    with start(calls) as app:
+        wrong: list[Callable[[], object]] = [
+            lambda: app.submit("add", 1), lambda: app.submit("ad"), lambda: app.map("ad", [1]),
+            lambda: app.request("echo", 3), lambda: app.submit_request("echo", 3), lambda: app.submit_request("fail").result(),
+            lambda: app.signal("", b""), lambda: app.signal("x", 3), lambda: app.send_signal("NO"),
+            lambda: app.wait_idle(-1), lambda: app.goroutines(-1),
+            lambda: asyncio.run(app.call_async("add", 1)), lambda: asyncio.run(app.request_async("echo", 3)),
+            lambda: asyncio.run(app.request_json_async("echo", object())), lambda: asyncio.run(app.signal_async("", b""))]
+        for place, call in enumerate(wrong):
+            with pytest.raises((gothreads.GothreadsError, gothreads.MisuseError)) as failed:
+                call()
+            assert len(own_frames(failed.value)) <= 1, (place, failed.value, own_frames(failed.value))
+
+
 def test_futures_and_map_run_at_the_same_time(app: gothreads.App) -> None:
     futures = [app.submit("ask", n) for n in range(100)]
     assert [future.result() for future in futures] == [2 * n for n in range(100)]
@@ -297,12 +328,9 @@ def test_arguments_and_environment_are_those_given(calls: Path) -> None:
     assert out.getvalue().decode() == "[a b ü] värde\n"
 
 
-def test_a_package_folder_opens_without_a_build_step(tmp_path: Path) -> None:
-    (tmp_path / "main.go").write_text("package main\n\n//go:wasmexport twice\nfunc twice(n int32) int32 { return 2 * n "
-                                      "}\n\nfunc main() { select {} }\n")
-    (tmp_path / "go.mod").write_text("module twice\n\ngo 1.25\n")
-    with gothreads.open(tmp_path) as app:
-        assert app.exports.twice(21) == 42
+def test_a_package_folder_opens_without_a_build_step() -> None:
+    with gothreads.open(MODULES / "calls", trust=True, stderr=io.BytesIO()) as app:
+        assert app.exports.add(20, 22) == 42
 
 
 @pytest.mark.parametrize("procs", [1, 2, 4])

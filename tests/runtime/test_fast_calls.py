@@ -125,12 +125,12 @@ def test_calls_are_counted_and_leave_their_callers_at_rest() -> None:
 def test_who_waits_for_a_caller_is_woken_by_a_call_in_c() -> None:
     """There is one caller. The thread that uses it is in C; a thread that comes meanwhile waits in Python."""
     with opened("calls", callers=1) as app:
-        begin, sleeping = threading.Event(), threading.Event()
+        begin, sleeping, over = threading.Event(), threading.Event(), threading.Event()
 
         def sleeps() -> None:
             app.exports.sleep(0)  # a thread's first call takes the path in Python
             begin.set()
-            for _ in range(20):
+            while not over.is_set():  # not 20 times: the other may come too late for one, on a busy machine
                 sleeping.set()
                 app.exports.sleep(20)
                 time.sleep(0.01)
@@ -142,6 +142,7 @@ def test_who_waits_for_a_caller_is_woken_by_a_call_in_c() -> None:
                 wait_until(lambda: app._in_use)
                 assert app.exports.add(2, 3) == 5
                 sleeping.clear()
+            over.set()
         together(sleeps, others)
 
 

@@ -57,6 +57,7 @@ def test_supervise_has_the_options_of_open_and_those_of_restarts() -> None:
     ({"args": "one"}, "args must be a list of str"),
     ({"env": {"A=B": "1"}}, "env must be a dict of str to str"),
     ({"mounts": 3}, "mounts must be a dict"),
+    ({"mounts": [gothreads.Mount(Path("/data"), ".")]}, r"slash, not '.'\. The host's path comes first: Mount\(host, guest\)"),
     ({"procs": 1025}, "procs must be between 1 and 1024, not 1025"),
     ({"callers": 0}, "callers must be at least 1, not 0"),
     ({"callers": None}, "callers must be an int, not None"),

@@ -8,6 +8,7 @@ import io
 import multiprocessing
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -214,3 +215,27 @@ def test_what_is_missing_where_it_arrives_is_said(tmp_path: Path, calls: Path) -
     path.unlink()
     with pytest.raises(gothreads.ModuleError, match="there is no file"):
         pickle.loads(content)
+
+
+def test_a_typed_function_travels_with_its_app() -> None:
+    app: Any
+    supervised: Any
+    with gothreads.open(built("typed")) as app, gothreads.supervise(built("typed")) as supervised:
+        for opened in (app, supervised):
+            function, options = again((opened.options_scaled, opened.types.Options(degree=2)))
+            with function._caller.reduce("options_scaled")[1][0] as other:
+                assert other is not opened
+                assert type(other) is type(opened)
+                assert function(options, 3).degree == 6
+
+
+def test_a_value_of_a_module_that_is_not_open_says_what_to_do() -> None:
+    app: Any
+    with gothreads.open(built("typed")) as app:
+        for value in (app.types.Options(n=2), app.types.Color.GREEN, app.types.ErrZero("x")):
+            done = subprocess.run([sys.executable, "-c", "import pickle, sys; pickle.load(sys.stdin.buffer)"],
+                                  input=pickle.dumps(value), capture_output=True, check=False)
+            assert done.stderr.decode().splitlines()[-1] == (
+                "ModuleNotFoundError: the value is of a type of a Go module (app.types) that this process has not "
+                "opened. Open the module first; or write a package of it, whose types any process imports: gothreads "
+                "stubs")

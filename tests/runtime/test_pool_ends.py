@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import gothreads
-from gothreads.runtime.models.pool import PoolApp, _Member
+from gothreads.runtime.models.pool import PoolApp
+from gothreads.runtime.models.pool_member import PoolMember
 from gothreads.runtime.wasi_environment import WasiEnvironment
 from tests.support.bad_ends import elsewhere, leaves
 from tests.support.modules import opened
@@ -174,7 +175,7 @@ def test_an_instance_that_never_becomes_idle_keeps_the_others_from_nobody() -> N
 def test_who_asks_all_instances_takes_none_when_the_app_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     asks, ended, over = threading.Event(), threading.Event(), threading.Event()
     close_members, of_all_free, use = PoolApp._close_members, PoolApp._of_all_free, PoolApp._use
-    used: list[_Member] = []
+    used: list[PoolMember] = []
 
     def closes(app: PoolApp) -> None:
         ended.set()
@@ -191,7 +192,7 @@ def test_who_asks_all_instances_takes_none_when_the_app_has_ended(monkeypatch: p
         finally:
             over.set()
 
-    def uses(app: PoolApp, member: _Member, work: Any) -> Any:
+    def uses(app: PoolApp, member: PoolMember, work: Any) -> Any:
         used.append(member)
         return use(app, member, work)
     monkeypatch.setattr(PoolApp, "_close_members", closes)
@@ -206,7 +207,7 @@ def test_who_asks_all_instances_takes_none_when_the_app_has_ended(monkeypatch: p
 
 
 def test_to_stop_an_instance_that_was_just_closed_writes_to_nobodys_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
-    stop, close = WasiEnvironment.stop, _Member.close
+    stop, close = WasiEnvironment.stop, PoolMember.close
     closes, stopping, closed = threading.Event(), threading.Event(), threading.Event()
     pipes: list[tuple[int, int]] = []
 
@@ -216,7 +217,7 @@ def test_to_stop_an_instance_that_was_just_closed_writes_to_nobodys_descriptor(m
             closed.wait(PATIENCE)  # the end of the app has found the instance, but has not stopped it yet
         stop(environment)
 
-    def close_at_last(member: _Member) -> None:
+    def close_at_last(member: PoolMember) -> None:
         if member.environment is first:
             closes.set()
             stopping.wait(PATIENCE)
@@ -228,7 +229,7 @@ def test_to_stop_an_instance_that_was_just_closed_writes_to_nobodys_descriptor(m
     first = app._environments[0]
     number = first.stopped._write
     monkeypatch.setattr(WasiEnvironment, "stop", stops)
-    monkeypatch.setattr(_Member, "close", close_at_last)
+    monkeypatch.setattr(PoolMember, "close", close_at_last)
     call = app.submit("panics")
     assert closes.wait(PATIENCE)
     app.close()

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import gothreads
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from tests.support.modules import built
 from tests.support.waiting import PATIENCE, one_in_one_waiting, raises_within, together, under_load
 

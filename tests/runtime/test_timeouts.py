@@ -16,16 +16,8 @@ import pytest
 import gothreads
 from gothreads.sync.deadlines import Deadlines
 from tests.support.modules import MODELS, opened
-from tests.support.patient import counts, patient
+from tests.support.patient import counts, given_up_inside, patient
 from tests.support.waiting import PATIENCE, together, wait_until
-
-
-def waits(app: gothreads.App, kind: type[BaseException], call: Any, seconds: float = 0.05) -> None:
-    """Check that a call raises an error of that kind after that many seconds, and not much earlier."""
-    begin = time.monotonic()
-    with pytest.raises(kind):
-        call()
-    assert time.monotonic() - begin >= seconds * 0.9
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -44,28 +36,69 @@ def test_a_call_in_time_is_none_the_different(model: str, nothing_left: None) ->
 
 def test_after_the_timeout_the_caller_goes_and_the_call_goes_on() -> None:
     with patient() as app:
-        waits(app, gothreads.CallTimeout, lambda: app.exports.sleep(300, timeout=0.05))
-        waits(app, gothreads.CallTimeout, lambda: app.submit("sleep", 300, timeout=0.05).result())
-        waits(app, TimeoutError, lambda: asyncio.run(app.call_async("sleep", 300, timeout=0.05)))
-        waits(app, gothreads.CallTimeout, lambda: list(app.map("sleep", [300, 300], timeout=0.05)))
-        wait_until(lambda: counts(app)[2] == 5)
+        calls: list[Any] = [lambda: app.exports.sleep(300, timeout=0.05),
+                            lambda: app.submit("sleep", 300, timeout=0.05).result(),
+                            lambda: asyncio.run(app.call_async("sleep", 300, timeout=0.05)),
+                            lambda: list(app.map("sleep", [300, 300], timeout=0.05))]
+        for call in calls:
+            begin = time.monotonic()
+            given_up_inside(call)
+            assert time.monotonic() - begin >= 0.045
+        wait_until(lambda: counts(app)[0] == 0)
+        assert counts(app)[2] >= len(calls)
         assert app.state is gothreads.State.RUNNING
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_context_of_a_handler_is_cancelled(model: str) -> None:
     with patient(model, instances=1 if model == "pool" else None) as app:
-        with pytest.raises(gothreads.CallTimeout, match="the request to wait has not come back within 0.05 s; "
-                                                              "its context is cancelled; without one, it goes on"):
-            app.request("wait", timeout=0.05)
+        assert ("the request to wait has not come back within 0.05 s; its context is cancelled; without one, it goes on"
+                ) in given_up_inside(lambda: app.request("wait", timeout=0.05))
         wait_until(lambda: counts(app) == (0, 1, 0))
-        with pytest.raises(gothreads.CallTimeout):
-            app.submit_request("wait", timeout=0.05).result()
+        given_up_inside(lambda: app.submit_request("wait", timeout=0.05).result())
         wait_until(lambda: counts(app) == (0, 2, 0))
-        with pytest.raises(gothreads.CallTimeout):
-            asyncio.run(app.request_async("wait", timeout=0.05))
+        given_up_inside(lambda: asyncio.run(app.request_async("wait", timeout=0.05)))
         wait_until(lambda: counts(app) == (0, 3, 0))
         assert app.request("echo", "x") == b"x"  # the next context is not cancelled
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_context_has_the_deadline_of_its_call(model: str) -> None:
+    with patient(model, instances=1 if model == "pool" else None) as app:
+        for payload in ("", "with a request inside"):
+            told, left = app.request("left", payload, timeout=3600).split()
+            assert told == b"true"
+            assert 3600 - PATIENCE < float(left) <= 3600
+            told, left = asyncio.run(app.request_async("left", payload, timeout=86400, on_timeout="stop")).split()
+            assert told == b"true"
+            assert 86400 - PATIENCE < float(left) <= 86400
+        told, left = app.request("left", timeout=float("inf")).split()
+        assert told == b"true"
+        assert float(left) > 3_000_000_000
+        # Not where nothing is cancelled, and not that of an earlier request.
+        assert app.request("left", timeout=3600, on_timeout="continue").startswith(b"false")
+        assert app.request("left").startswith(b"false")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_error_of_a_context_says_whether_the_deadline_has_passed(model: str) -> None:
+    with patient(model, instances=1 if model == "pool" else None) as app:
+        for _ in range(10):  # the handler answers when its context ends: whichever clock is first, the call is late
+            given_up_inside(lambda: app.request("wait", timeout=0.02))
+            wait_until(lambda: counts(app)[0] == 0)
+            assert app.request("why") == b"context deadline exceeded"
+        cancelled = app.submit_request("wait", timeout=3600)
+        wait_until(lambda: app._in_use == 1)
+        assert cancelled.cancel()
+        wait_until(lambda: app.request("why") == b"context canceled")
+
+
+def test_a_call_that_comes_back_at_its_deadline_is_late_also_where_it_would_be_stopped() -> None:
+    with patient() as app:
+        error = given_up_inside(lambda: app.request("wait", timeout=0.02, on_timeout="stop"))
+        ended = "within 0.02 s; the module was ended" in error
+        assert ended or "within 0.02 s; it came back then" in error
+        assert (app.state is gothreads.State.RUNNING) != ended
 
 
 def test_one_without_a_context_goes_on() -> None:
@@ -100,8 +133,9 @@ def test_a_call_that_goes_on_after_its_timeout_is_logged_and_so_is_its_end(caplo
 def test_the_module_is_stopped_and_all_others_are_told(model: str, export: str) -> None:
     with patient(model) as app:
         others = [app.submit("sleep", 3_600_000) for _ in range(3)] if model == "threaded" else []
-        with pytest.raises(gothreads.CallTimeout, match=r"within 0\.05 s; the module was ended$"):
-            app.exports[export](*([3_600_000] if export == "sleep" else []), timeout=0.05, on_timeout="stop")
+        said = given_up_inside(lambda: app.exports[export](*([3_600_000] if export == "sleep" else []), timeout=0.05,
+                                                           on_timeout="stop"))
+        assert said.endswith("within 0.05 s; the module was ended")
         for other in others:
             error = other.exception(PATIENCE)
             assert isinstance(error, gothreads.LimitExceeded)
@@ -172,7 +206,10 @@ def test_a_call_that_has_not_begun_says_what_it_waited_for(model: str, why: str)
 def test_callers_timeout_counts_for_calls_on_other_threads_too() -> None:
     with patient(callers=1, callers_timeout=0.05) as app:
         first = app.submit_request("wait")
-        wait_until(lambda: app.statistics().callers.in_use == 1)  # type: ignore[union-attr]
+        while app.statistics().callers.in_use == 0:  # type: ignore[union-attr]
+            if first.done():  # on a loaded machine it may begin too late, too
+                first = app.submit_request("wait")
+            time.sleep(0.001)
         assert isinstance(app.submit("add", 1, 2).exception(PATIENCE), gothreads.CallersBusy)
         assert isinstance(app.submit_request("echo").exception(PATIENCE), gothreads.CallersBusy)
         assert isinstance(app.submit_request("echo", timeout=30).exception(PATIENCE), gothreads.CallersBusy)

@@ -21,7 +21,7 @@ import gothreads
 from gothreads.errors import CallersBusy
 from gothreads.serve import admission
 from gothreads.serve.admission import Admission, address_of
-from gothreads.serve.server import trusted
+from gothreads.serve.serving import trusted
 from tests.support.modules import built
 from tests.support.server import Server, running
 from tests.support.waiting import PATIENCE, wait_until

@@ -15,11 +15,12 @@ import httpx
 import pytest
 
 import gothreads
-from gothreads.serve import server as serving
+from gothreads.serve import server
 from gothreads.serve.apps import Apps, Hosted
 from gothreads.serve.guard import Hosts
 from gothreads.serve.options import same_host
 from gothreads.serve.served import NamedRoute, Served
+from gothreads.serve.serving import Transport
 from tests.support.keys import Keys
 from tests.support.modules import ROOT, built, opened
 from tests.support.server import running
@@ -196,7 +197,7 @@ def test_who_runs_a_server_is_told_which_apps_need_no_key(opens: Callable[[], Se
                          ([secured], "without TLS: whoever sees the traffic sees the keys")):
         apps = Apps(hosted, drain=1)
         try:
-            assert told in str(serving._warning(Hosts(frozenset({"app.example"})), serving.Transport(), apps))
+            assert told in str(server._warning(Hosts(frozenset({"app.example"})), Transport(), apps))
         finally:
             apps.close()
 

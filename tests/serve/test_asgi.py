@@ -18,8 +18,10 @@ import pytest
 from fastapi import Depends, FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from websockets.sync.client import connect
 
 import gothreads
+from tests.support.modules import built
 from tests.support.waiting import PATIENCE, wait_until
 
 #: What a user writes. `notes` gets a line when a worker has opened its module, and when it has closed it.
@@ -134,6 +136,46 @@ def test_a_server_runs_it_without_another_application(tmp_path: Path, calls: Pat
         assert running.client.post("/api/call/add", json={"args": [2, 3]}).json() == {"result": 5}
         assert running.client.post("/api/call/nope").status_code == 404
         assert running.client.get("/").status_code == 200
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("server", [server for server in SERVERS if "workers" not in server])
+def test_a_handler_streams_in_every_server(tmp_path: Path, server: str) -> None:
+    with served(tmp_path, built("pipes"), server, "program:go") as running:
+        wait_until(lambda: running.answers("/readyz"))
+        client = running.client
+
+        def count(export: str) -> int:
+            found: int = client.post(f"/api/call/{export}").json()["result"]
+            return found
+        body = (bytes(1 << 16) for _ in range(100))
+        assert client.post("/api/request/hash", content=body).text.split()[0] == str(100 << 16)
+        with client.stream("POST", "/api/request/wait"):
+            wait_until(lambda: count("running") == 1)
+        wait_until(lambda: count("left") == 1)
+        url = str(client.base_url.join("/api/request/wait")).replace("http", "ws", 1)
+        with connect(url, open_timeout=PATIENCE, ping_interval=None):
+            wait_until(lambda: count("running") == 1)
+        wait_until(lambda: count("left") == 2)
+        failed = client.post("/api/request/fail%20early", content=b"a")
+        assert (failed.status_code, failed.json()) == (422, {"error": "as asked"})
+        with pytest.raises(httpx.RemoteProtocolError):  # so that nobody takes the answer for complete
+            client.post("/api/request/fail%20late", content=b"abc")
+        assert count("running") == 0
+
+
+@pytest.mark.long
+def test_a_server_that_reloads_opens_the_module_again(tmp_path: Path, calls: Path) -> None:
+    with served(tmp_path, calls, "uvicorn", "program:web", "--reload") as running:
+        wait_until(lambda: running.answers("/go/readyz"))
+        wait_until(lambda: len(running.noted("opened")) == 1)
+        program = tmp_path / "program.py"
+        program.write_text(program.read_text() + "# changed\n")
+        wait_until(lambda: len(running.noted("opened")) == 2)
+        assert len(running.noted("closed")) == 1
+        wait_until(lambda: running.answers("/go/readyz"))
+        assert running.client.post("/go/api/call/add", json={"args": [2, 3]}).json() == {"result": 5}
+    wait_until(lambda: len(running.noted("closed")) == 2)
 
 
 @pytest.mark.long

@@ -30,7 +30,8 @@ from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
 import gothreads
-from gothreads.serve import connection, feed, guard, web
+from gothreads.serve import calls as endpoints
+from gothreads.serve import connection, error_responses, feed, guard
 from gothreads.serve.json_arguments import MOST_ARGUMENTS, aside, parse_arguments, result_json
 from tests.support.command_line import GOTHREADS
 from tests.support.server import Server, running
@@ -321,19 +322,19 @@ def test_large_arguments_and_results_are_made_of_json_on_other_threads(shared: g
         def run(value: Any) -> Any:
             on.append((name, threading.get_ident() == loops))
             return work(value)
-        monkeypatch.setattr(web, name, run)
+        monkeypatch.setattr(endpoints, name, run)
     noted("parse_arguments", parse_arguments)
     noted("result_json", result_json)
     assert ask(shared, "POST", "/api/call/length", json={"args": ["x" * 1000]}).json() == {"result": 1000}
     assert ask(shared, "POST", "/api/call/length", json={"args": ["x" * MIB]}).json() == {"result": MIB}
-    assert asyncio.run(aside(web.result_json, "x" * MIB)) == result_json("x" * MIB)  # type: ignore[attr-defined]
+    assert asyncio.run(aside(endpoints.result_json, "x" * MIB)) == result_json("x" * MIB)  # type: ignore[attr-defined]
     assert on == [("parse_arguments", True), ("result_json", True), ("parse_arguments", False), ("result_json", True),
                   ("result_json", False)]
 
 
 def test_an_error_of_any_length_is_told_in_short(shared: gothreads.App) -> None:
     reply = ask(shared, "POST", "/api/request/fail", content=b"\0" * (4 * MIB))
-    assert (reply.status_code, len(reply.json()["error"]) < 2 * web.MOST_TEXT) == (422, True)
+    assert (reply.status_code, len(reply.json()["error"]) < 2 * error_responses.MOST_TEXT) == (422, True)
     assert reply.json()["error"].endswith("… (4,194,308 characters)")
 
 

@@ -18,17 +18,16 @@ import pytest
 import gothreads
 from gothreads.engine import extension
 from gothreads.errors import GuestPanic, HandlerError, HostFunctionError
-from gothreads.serve import feed
-from gothreads.serve import server as serving
+from gothreads.serve import feed, server
 from gothreads.serve.apps import Apps, Hosted
 from gothreads.serve.call_rates import CallCounts, quantile, rates
 from gothreads.serve.failures import LONGEST_STACK, LONGEST_TEXT, MOST, Failures
 from gothreads.serve.guard import Hosts
 from gothreads.serve.listeners import Address, Inherited, UnixSocket
 from gothreads.serve.metrics import metrics_app
+from gothreads.serve.options import WebOptions
 from gothreads.serve.served import Served
-from gothreads.serve.server import Serving, Transport
-from gothreads.serve.web import WebOptions
+from gothreads.serve.serving import Serving, Transport
 from tests.support.event_stream import watching
 from tests.support.keys import Keys, bearer
 from tests.support.modules import MODELS, opened
@@ -182,6 +181,14 @@ def test_goroutines_and_failures_have_stacks(opens: Callable[[], Served]) -> Non
         gone = await client.get("/api/apps/app/goroutines")
         assert (gone.status_code, "panic: oh" in gone.json()["error"]) == (503, True)
     talk(one(opens), conversation)
+
+
+def test_an_answer_that_breaks_off_is_a_failure() -> None:
+    async def conversation(apps: Apps, web: Any, client: httpx.AsyncClient) -> None:
+        assert (await client.post("/api/call/scan", json={"args": ["a", ""]})).json()["error"] == "line 1: empty"
+        (failure,) = (await client.get("/api/apps/app/failures")).json()["calls"]
+        assert (failure["what"], failure["outcome"], failure["text"]) == ("function scan", "error", "line 1: empty")
+    talk(one(lambda: opened("typed")), conversation)
 
 
 def test_failures_are_bounded() -> None:
@@ -386,7 +393,7 @@ def test_which_servers_only_this_machine_can_reach() -> None:
             (address, here, Transport(), True), (address, elsewhere, Transport(), False),
             (address, here, behind, False), (UnixSocket("/run/x"), here, Transport(), False),
             (Inherited(3), here, Transport(), False)):
-        assert serving._is_local(Serving(place, transport=transport), place, hosts) is is_local
+        assert server._is_local(Serving(place, transport=transport), place, hosts) is is_local
 
 
 def test_an_open_app_beside_one_with_keys_needs_those(opens: Callable[[], Served], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 import gothreads
 from gothreads.errors import MisuseError
-from gothreads.serve import connection, guard, server, web
+from gothreads.serve import connection, guard, server
 from gothreads.serve.guard import Hosts
 from gothreads.serve.web import web_app
 from tests.support.command_line import GOTHREADS
@@ -238,7 +238,7 @@ def test_errors_tell_neither_paths_nor_what_the_module_wrote(calls: Path, tmp_pa
 
 
 def test_a_bug_is_told_without_a_traceback(shared: gothreads.App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "result_json", lambda _: 1 / 0)
+    monkeypatch.setattr("gothreads.serve.calls.result_json", lambda _: 1 / 0)
     sent: list[Any] = []
 
     async def conversation(_: object) -> None:

@@ -101,6 +101,17 @@ def test_bytes_of_what_is_streamed_are_counted_as_they_go() -> None:
         talk(typed, conversation)
 
 
+def test_answers_that_break_off_are_counted() -> None:
+    async def conversation(client: httpx.AsyncClient) -> None:
+        reply = await client.post("/api/call/scan", json={"args": ["a", ""]})
+        assert reply.json() == {"result": ["a"], "error": "line 1: empty"}
+        found = await scrape(client)
+        assert found("calls_total", kind="function", name="scan", outcome="ok") == 1
+        assert found("answers_broken_off_total", kind="function", name="scan", outcome="error") == 1
+    with opened("typed") as typed:
+        talk(typed, conversation)
+
+
 def test_names_that_clients_invent_are_not_labels(app: gothreads.App) -> None:
     async def conversation(client: httpx.AsyncClient) -> None:
         for number in range(50):

@@ -24,9 +24,9 @@ import pytest
 import gothreads
 from gothreads.serve.apps import Apps, Hosted
 from gothreads.serve.guard import Hosts
+from gothreads.serve.options import WebOptions
 from gothreads.serve.served import Served
-from gothreads.serve.watcher import Sources
-from gothreads.serve.web import WebOptions
+from gothreads.serve.watcher import Sources, Watcher
 from tests.support.backoff import SOON
 from tests.support.command_line import command
 from tests.support.keys import Keys, bearer
@@ -476,15 +476,78 @@ def test_the_sources_of_a_program_are_the_go_files_of_its_module(tmp_path: Path)
     (tmp_path / "lone.go").touch()
     for place in (tmp_path / "lone.go", tmp_path):  # without go.mod
         sources = Sources.of(place)
-        assert sources == Sources(packages=frozenset({tmp_path}))
+        assert (*sources.files, *sources.folders, *sources.packages) == (tmp_path,)
         assert (sources.have(tmp_path / "other.go"), sources.have(tmp_path / "module" / "main.go")) == (True, False)
     with pytest.raises(gothreads.MisuseError, match="--watch is for files and folders, and example.org/app is neither"):
         Sources.of("example.org/app")
 
 
-def test_a_file_that_is_not_there_is_not_watched(tmp_path: Path) -> None:
-    code, _, said = command("serve", "--watch", tmp_path / "nosuch.wasm")
-    assert (code, said) == (1, f"gothreads: there is no file {tmp_path}/nosuch.wasm\n")
+@contextlib.contextmanager
+def reporting(*places: Path) -> Iterator[list[int]]:
+    """The reports of a watcher of these places, each of which is an app's."""
+    reports: list[int] = []
+    watcher = Watcher([Sources.of(place) for place in places])
+    watcher.report(lambda at, _changed: reports.append(at))
+    try:
+        yield reports
+    finally:
+        watcher.stop()
+
+
+def point(link: Path, to: Path) -> None:
+    """Let a link lead elsewhere, at once, as deployments do."""
+    new = link.with_name("new")
+    new.symlink_to(to)
+    new.replace(link)
+
+
+def test_a_folder_behind_a_link_that_is_swapped_is_watched_then(tmp_path: Path) -> None:
+    (tmp_path / "releases").mkdir()
+    for release in ("1", "2", "3"):
+        written(tmp_path / "releases" / release, SOURCE % 1)
+    point(tmp_path / "current", tmp_path / "releases" / "1")
+    written(tmp_path / "other", SOURCE % 1)
+    with reporting(tmp_path / "other", tmp_path / "current") as reports:
+        for release, before in (("2", "1"), ("3", "2")):
+            reports.clear()
+            point(tmp_path / "current", Path("releases", release))
+            wait_until(lambda: 1 in reports)
+            reports.clear()
+            (tmp_path / "releases" / release / "main.go").write_text(SOURCE % 2)
+            wait_until(lambda: 1 in reports)
+            (tmp_path / "releases" / before / "main.go").write_text(SOURCE % 3)  # of which nothing is made any more
+        reports.clear()
+        (tmp_path / "other" / "main.go").write_text(SOURCE % 2)
+        wait_until(lambda: 0 in reports)
+
+
+def test_a_file_behind_links_that_are_swapped_is_watched_then(tmp_path: Path, variants: tuple[Path, Path]) -> None:
+    """As Kubernetes mounts files: app.wasm → ..data/app.wasm, ..data → a folder."""
+    for name, module in zip(("one", "two"), variants, strict=True):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "app.wasm").write_bytes(module.read_bytes())
+    (tmp_path / "..data").symlink_to("one")
+    (tmp_path / "app.wasm").symlink_to("..data/app.wasm")
+    with reporting(tmp_path / "app.wasm") as reports:
+        point(tmp_path / "..data", Path("two"))
+        wait_until(lambda: reports == [0])
+        put(variants[0], tmp_path / "two" / "app.wasm")
+        wait_until(lambda: len(reports) > 1)
+
+
+def test_links_that_lead_in_a_circle_end_the_search(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(gothreads.MisuseError, match="is neither"):
+        Sources.of(tmp_path / "a")
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    (["/nosuch.wasm"], "there is no file /nosuch.wasm"),
+    (["--python", "nosuch.py", "."], "there is no Python file nosuch.py"),
+])
+def test_a_file_that_is_not_there_is_not_watched(options: list[str], said: str) -> None:
+    assert command("serve", "--watch", *options)[::2] == (1, f"gothreads: {said}\n")
 
 
 @pytest.fixture
@@ -546,7 +609,8 @@ def test_when_a_file_changes_under_load_no_request_fails(variants: tuple[Path, P
         server.process.send_signal(signal.SIGTERM)
         code, said = server.end()
         assert code == 0
-        assert set(said.splitlines()) == {"gothreads: app.wasm is replaced", "gothreads: stopped by SIGTERM"}
+        assert set(said.splitlines()) == {f"gothreads: app.wasm: {file} has changed: opening it anew",
+                                          "gothreads: app.wasm is replaced", "gothreads: stopped by SIGTERM"}
 
 
 def test_a_file_that_is_no_module_is_told_and_the_old_one_goes_on_until_it_is_mended(calls: Path,

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.command_line import GOTHREADS, command
 from tests.support.modules import built
 from tests.support.server import Server, running
+from tests.support.sockets_program import free_port
 from tests.support.waiting import PATIENCE, under_load, wait_until
 
 #: SIGHUP if the program does not handle it.
@@ -90,14 +93,15 @@ def test_while_it_drains_it_takes_no_new_connections(server: Server) -> None:
     assert slow.result(PATIENCE).status_code == 200
 
 
-def test_a_second_signal_does_not_wait_for_calls_that_hang(server: Server) -> None:
-    stuck = server.begin("hang")
-    server.process.send_signal(signal.SIGINT)
-    server.process.send_signal(signal.SIGTERM)
-    reply = stuck.result(PATIENCE)
-    assert (reply.status_code, reply.json()) == (503, {"error": reply.json()["error"]})
-    assert "the app was closed" in reply.json()["error"]
-    assert server.end()[0] == 0
+def test_a_second_signal_does_not_wait_for_calls_that_hang(calls: Path) -> None:
+    with running("--drain", 10 * PATIENCE, calls) as server:
+        stuck = server.begin("hang")
+        server.process.send_signal(signal.SIGINT)
+        server.process.send_signal(signal.SIGTERM)  # may come while the first one is handled
+        reply = stuck.result(PATIENCE)
+        assert (reply.status_code, reply.json()) == (503, {"error": reply.json()["error"]})
+        assert "the app was closed" in reply.json()["error"]
+        assert server.end()[0] == 0
 
 
 @pytest.mark.long
@@ -228,3 +232,35 @@ def test_bytes_behind_a_request_that_closes_get_an_answer_and_leave_no_traceback
     server.process.send_signal(signal.SIGTERM)
     _, err = server.end()
     assert "Traceback" not in err
+
+
+@contextlib.contextmanager
+def with_its_own_server(*options: object) -> Iterator[tuple[Server, Future[str]]]:
+    """A program that listens by itself, and a request there that it answers when it is told to end."""
+    address = f"127.0.0.1:{free_port()}"
+    with (running(*options, "--listen", address, built("signals"), "serve", address) as server,
+          ThreadPoolExecutor(1) as threads, httpx.Client(timeout=PATIENCE) as client,
+          client.stream("GET", f"http://{address}/") as response):  # it has begun
+        yield server, threads.submit(lambda: response.read().decode())
+
+
+def test_a_program_that_is_told_to_end_answers_what_its_own_server_has_begun() -> None:
+    with with_its_own_server() as (server, answer):
+        server.process.send_signal(signal.SIGTERM)
+        assert answer.result(PATIENCE) == "done\n"
+        assert server.process.wait(PATIENCE) == 0
+        assert server.process.stdout.read().splitlines() == ["ready", "shutdown <nil> http: Server closed"]  # type: ignore[union-attr]
+
+
+def test_a_program_that_is_replaced_answers_what_its_own_server_has_begun() -> None:
+    with with_its_own_server("--allow-restart") as (server, answer):
+        name = server.client.get("/api/apps").json()["apps"][0]["name"]
+        assert server.client.post(f"/api/apps/{name}/restart").status_code == 200
+        assert answer.result(PATIENCE) == "done\n"
+
+
+def test_a_program_that_does_not_end_is_ended_when_its_time_is_over() -> None:
+    with running("--drain", "0.1", built("signals"), "notify") as server:
+        server.process.send_signal(signal.SIGHUP)  # which it handles, and goes on
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(PATIENCE) == 0

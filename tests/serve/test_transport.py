@@ -6,7 +6,6 @@ import os
 import socket
 import ssl
 import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -20,13 +19,15 @@ import trustme
 import gothreads
 from gothreads.errors import MisuseError
 from gothreads.output.terminal import Terminal
-from gothreads.serve import server as serving
+from gothreads.serve import server
 from gothreads.serve.apps import Apps, Hosted
 from gothreads.serve.guard import Hosts
 from gothreads.serve.listeners import Address
+from gothreads.serve.serving import Serving, Transport
 from gothreads.serve.tls import Tls
 from tests.support.command_line import GOTHREADS, command
 from tests.support.server import Server, running
+from tests.support.systemd import started_with
 from tests.support.waiting import PATIENCE, wait_until
 
 
@@ -130,9 +131,9 @@ def in_process(calls: Path, certificates: Certificates) -> Iterator[tuple[str, i
     import threading
     with gothreads.open(calls) as app, socket.create_server(("127.0.0.1", 0)) as listener:
         apps = Apps([Hosted(lambda: app, {})], drain=0)
-        secured = serving.Transport(Tls(str(certificates.server)).context())
-        made = serving._Server(apps, apps.web(Hosts(), has_metrics=True), Terminal(),
-                               serving.Serving(Address("127.0.0.1", 0), transport=secured))
+        secured = Transport(Tls(str(certificates.server)).context())
+        made = server._Server(apps, apps.web(Hosts(), has_metrics=True), Terminal(),
+                               Serving(Address("127.0.0.1", 0), transport=secured))
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
         thread.start()
         wait_until(lambda: made.started)
@@ -266,28 +267,17 @@ def test_a_server_on_a_unix_socket(tmp_path: Path, calls: Path) -> None:
         process.communicate()
 
 
-#: Does what systemd does: the listener is descriptor 3, and the environment says so.
-STARTER = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}
-os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
-"""
-
-
 @pytest.mark.parametrize("by", ["systemd", "--fd"])
 def test_a_socket_that_the_process_was_started_with(calls: Path, by: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         at = f"http://127.0.0.1:{listener.getsockname()[1]}"
         waiting = socket.create_connection(listener.getsockname())  # a client that came before there was a server
-        number = str(listener.fileno())
-        command_line = [*GOTHREADS, "serve", "--port", "1"]
         if by == "systemd":
-            command_line = [sys.executable, "-c", STARTER, number, *command_line[1:], str(calls)]
+            process = started_with([listener], "serve", "--port", "1", calls, text=True)
         else:
-            command_line += ["--fd", number, str(calls)]
-        process = subprocess.Popen(command_line, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                                   pass_fds=[listener.fileno()])
+            process = subprocess.Popen([*GOTHREADS, "serve", "--port", "1", "--fd", str(listener.fileno()), str(calls)],
+                                       stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                                       pass_fds=[listener.fileno()])
         try:
             with waiting, waiting.makefile("rb") as replies:
                 waiting.settimeout(PATIENCE)

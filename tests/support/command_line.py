@@ -19,7 +19,7 @@ def command(*argv: object) -> tuple[int, str, str]:
 
 #: The console script. Resets SIGINT, which background jobs of a shell ignore and their child processes inherit.
 GOTHREADS = [sys.executable, "-c",
-             "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gothreads.cli.main import "
+             "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from gothreads_command import "
              "run; run()"]
 
 

@@ -228,8 +228,10 @@ Python process and the other apps in it run on, and the same module can be opene
   that call later. All know within 0.5 seconds, however many there are and whatever they are doing.
 - `app.error` is the cause, and `app.exit` the exit code that a process would have had. `app.state` is `ending` until
   the last thread has left the module, and then as in the tables.
-- `error.stderr` has the last that the module wrote to standard error, with a panic's beginning if it is long. A
-  trap's `error.frames` say where it happened.
+- `error.stderr` has the last that the module wrote to standard error, with a panic's beginning if it is long.
+- `error.frames` of a trap or a panic say where it happened, with Go's functions, files and lines, also in a module
+  without names (`--strip`), and in optimized code. `str(error)`, and so every traceback, shows the program's own, the
+  innermost first. The line of a trap itself may be one near it; those of the calls that led there are exact.
 - Everything that the module had written to stdout and stderr arrives.
 - Nothing is left behind: no threads, file descriptors or memory.
 

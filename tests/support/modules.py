@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import gothreads
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.build.toolchain import find_go
 from gothreads.engine.settings import StopCheck, compile_module, compile_threaded, new_engine
 from gothreads.errors import CompileError

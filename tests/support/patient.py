@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 import gothreads
 from tests.support.modules import opened
@@ -19,3 +22,12 @@ def counts(app: gothreads.App) -> tuple[int, int, int]:
     """The module's numbers of waiting, cancelled and finished calls."""
     waiting, cancelled, done = map(int, app.request("counts").split())
     return waiting, cancelled, done
+
+
+def given_up_inside(call: Callable[[], object]) -> str:
+    """What is said of a call whose time is over when it is in the module: on a loaded machine, it may be before that."""
+    while True:
+        with pytest.raises(gothreads.CallTimeout) as caught:
+            call()
+        if "has not begun within" not in str(caught.value):
+            return str(caught.value)

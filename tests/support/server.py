@@ -14,29 +14,35 @@ from typing import Any
 import httpx
 
 from tests.support.command_line import GOTHREADS
+from tests.support.forked import Forked
 from tests.support.waiting import PATIENCE
 
 
 class Server:
     """A server process that has begun to listen. `client` keeps connections alive, as browsers do.
 
-    descriptors: how many it may have open. terminal: the path of the one that it is started in.
+    begun: what it has said by then. descriptors: how many it may have open. terminal: the path of the one that it is started in.
     """
 
     def __init__(self, *argv: object, descriptors: int | None = None, terminal: str | None = None) -> None:
-        command = [*GOTHREADS, "serve", "--port", "0", *map(str, argv)]
-        if descriptors is not None:
-            command = ["sh", "-c", f'ulimit -n {descriptors} && exec "$0" "$@"', *command]
-        if terminal is not None:  # the first that a new session opens is its own
-            command = ["sh", "-c", f'exec "$0" "$@" < {terminal}', *command]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, start_new_session=terminal is not None)
-        assert self.process.stderr is not None
+        arguments = ["serve", "--port", "0", *map(str, argv)]
+        self.process: Forked | subprocess.Popen[str]
+        if descriptors is None and terminal is None:
+            self.process = Forked(*arguments)
+        else:
+            before = "" if descriptors is None else f"ulimit -n {descriptors} && "
+            stdin = "" if terminal is None else f" < {terminal}"  # the first that a new session opens is its own
+            self.process = subprocess.Popen(
+                ["sh", "-c", f'{before}exec "$0" "$@"{stdin}', *GOTHREADS, *arguments], stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=terminal is not None)
+        stderr = self.process.stderr
+        assert stderr is not None
         said = ""
         while (found := re.search(r"serving \S+ on (https?://127\.0\.0\.1:\d+) \(Ctrl-C to stop\)", said)) is None:
-            line = self.process.stderr.readline()
+            line = stderr.readline()
             assert line, said
             said += line
+        self.begun = said  # what it said before it served
         self.client = httpx.Client(base_url=found[1], timeout=PATIENCE, limits=httpx.Limits(max_connections=100))
         self._threads = ThreadPoolExecutor(40)
 
@@ -70,7 +76,7 @@ class Server:
         """Wait for the process to end; return its exit code and its standard error."""
         out, err = self.process.communicate(timeout=seconds)
         assert out == ""
-        return self.process.returncode, err
+        return self.process.wait(), err
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 
-import gothreads
 from gothreads.serve.served import Served
 from gothreads.serve.web import web_app
 
@@ -23,7 +22,7 @@ def talk(app: Served, conversation: Talk, **options: Any) -> None:
     asyncio.run(run())
 
 
-def ask(app: gothreads.App, method: str, path: str, **options: Any) -> httpx.Response:
+def ask(app: Served, method: str, path: str, **options: Any) -> httpx.Response:
     replies: list[httpx.Response] = []
 
     async def once(client: httpx.AsyncClient) -> None:
@@ -32,5 +31,5 @@ def ask(app: gothreads.App, method: str, path: str, **options: Any) -> httpx.Res
     return replies[0]
 
 
-def call(app: gothreads.App, export: str, *args: Any) -> httpx.Response:
+def call(app: Served, export: str, *args: Any) -> httpx.Response:
     return ask(app, "POST", f"/api/call/{export}", json={"args": args})

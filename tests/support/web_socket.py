@@ -13,6 +13,7 @@ from gothreads.serve import server
 from gothreads.serve.apps import Apps, Hosted
 from gothreads.serve.guard import Hosts
 from gothreads.serve.listeners import Address
+from gothreads.serve.serving import Serving
 from tests.support.waiting import PATIENCE, wait_until
 
 LOCAL = Hosts.of("127.0.0.1", "127.0.0.1")
@@ -24,7 +25,7 @@ def serving(app: gothreads.App) -> Iterator[tuple[str, int]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         apps = Apps([Hosted(lambda: app, {})], drain=0)
         web = apps.web(LOCAL, has_metrics=True)
-        made = server._Server(apps, web, Terminal(), server.Serving(Address("127.0.0.1", 0)))
+        made = server._Server(apps, web, Terminal(), Serving(Address("127.0.0.1", 0)))
         thread = threading.Thread(target=made.run, kwargs={"sockets": [listener]})
         thread.start()
         wait_until(lambda: made.started)

@@ -27,7 +27,8 @@ import psutil
 import pytest
 
 from benchmarks import comparison
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.build.toolchain import find_go
 from gothreads.cli.main import COMMANDS, main
 from gothreads.cli.parser import parse
@@ -257,7 +258,7 @@ def test_usage_errors_are_one_line(tmp_path: Path) -> None:
     assert err.splitlines()[-1].startswith("gothreads: one of Go ")
     code, _, err = command("compare", "--repeat", "0")
     assert code == 2
-    assert err.endswith("argument --repeat: '0' is not a whole number from 1 to 1000\n")
+    assert err.endswith("argument --repeat: '0' is not a whole number from 1 to 1000\ntry: gothreads compare --help\n")
     assert command("compare", "cpu", "--", "more")[0] == 2
 
 

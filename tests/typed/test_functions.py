@@ -6,10 +6,13 @@ import array
 import asyncio
 import copy
 import datetime
+import functools
 import gc
 import inspect
 import pickle
 import struct
+import subprocess
+import sys
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
@@ -21,9 +24,9 @@ import pytest
 
 import gothreads
 from gothreads.bridge.buffers import Buffers
-from tests.support.modules import MODELS, built, opened
+from tests.support.modules import MODELS, ROOT, built, opened
 from tests.support.tracebacks import own_frames
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 
 class _Lines:
@@ -105,6 +108,45 @@ def test_a_traceback_keeps_the_functions_of_the_program(app: Any) -> None:
     with pytest.raises(app.types.ErrZero) as failed:
         app.apply([1.0], fails)
     assert "fails" in [frame.f_code.co_name for frame, _ in traceback.walk_tb(failed.value.__traceback__)]
+    assert len(own_frames(failed.value)) <= 2  # one for each call
+    with pytest.raises(ZeroDivisionError) as raised:
+        app.apply([0.0], lambda x: 1 / x)
+    assert len(own_frames(raised.value)) <= 1
+
+
+def test_a_misspelt_type_is_told_of_the_one_that_was_meant(app: Any) -> None:
+    with pytest.raises(AttributeError, match=r"^the module has no type 'ErrZeroo'\. Did you mean ErrZero\?$"):
+        getattr(app.types, "ErrZeroo")  # noqa: B009
+    assert not hasattr(app.types, "__wrapped__")
+
+
+def test_the_traceback_of_ctrl_c_shows_no_function_of_gothreads() -> None:
+    program = """
+import os, signal, sys, threading
+import gothreads
+from tests.support.tracebacks import own_frames
+
+with gothreads.open(sys.argv[1]) as app:
+    app.add(2, 3)
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        app.pause(60.0)
+    except KeyboardInterrupt as error:
+        print(len(own_frames(error)))
+"""
+    done = subprocess.run([sys.executable, "-c", program, built("typed")], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
+
+
+def test_a_path_that_a_functions_error_says_is_missing_is_told_how_to_mount(caplog: pytest.LogCaptureFixture) -> None:
+    app: Any
+    calls: list[Callable[[], object]] = [lambda: app.size("/nowhere/a"), lambda: app.size("/nowhere/b", timeout=60),
+                                         lambda: app.submit("size", "/nowhere/c").result(60)]
+    for call in calls:
+        caplog.clear()
+        with opened("typed") as app, pytest.raises(gothreads.GoError, match="No such file or directory"):
+            call()
+        assert ["no mount covers /nowhere/" in record.getMessage() for record in caplog.records] == [True]
 
 
 def test_a_supervised_module_has_them_too_and_after_its_end() -> None:
@@ -161,23 +203,29 @@ def test_arguments_that_do_not_fit_the_parameters_are_refused(app: Any, args: tu
     ("sum", (b"abc",), "^sum: x: expected a list or an array of numbers, got bytes$"),
     ("sum", (object(),), "^sum: x: Go has no value for <object object"),
     ("sum", (numpy.array(["a"]),), r"^sum: x\[0\]: expected float, got str$"),
-    ("sum", (numpy.array(["2024-02-29"], "M8[ns]"),), r"^sum: x\[0\]: expected float, got str$"),
+    ("sum", (numpy.array(["2024-02-29"], "M8[ns]"),), r"^sum: x\[0\]: expected float, got datetime$"),
     ("echo_any", (_Lines(),), "^echo_any: v: Go has no value for one two$"),
     ("echo_options", ({"degree": "x"},), "^echo_options: o.degree: expected int, got str$"),
     ("echo_options", ({"deg": 1},), '^echo_options: o: Options has no field "deg"; it has: degree, rate, name, robust, '
                                     "n$"),
     ("echo_options", ({"n": 70_000},), "^echo_options: o.n: expected an int from 0 to 65535, got 70000$"),
-    ("echo_options", ((1, 2),), "^echo_options: o: expected Options, got list$"),
+    ("echo_options", ((1, 2),), r"^echo_options: o: expected Options, got tuple \(a dict is taken, too; "
+     r"those of a DataFrame are df.to_dict\(\"records\"\)\)$"),
     ("echo_tree", ({"more": [{}, {"left": {"value": []}}]},), r"^echo_tree: t.more\[1\].left.value: expected int, got"),
-    ("echo_tree", ({"by_key": {"k": {"value": object()}}},), r"^echo_tree: t\['by_key'\]\['k'\]\['value'\]: Go has no"),
+    ("echo_tree", ({"by_key": {"k": {"value": object()}}},), r'^echo_tree: t\.by_key\["k"\]\.value: Go has no value for <object'),
     ("echo_time", (NOW.replace(tzinfo=None), datetime.timedelta()),
      r"^echo_time: t: expected a datetime with a time zone, got 2024-02-29T12:30:15.123456 without one \(value.astim"),
     ("echo_time", (numpy.datetime64("2024-02-29T12:30:15", "ns"), datetime.timedelta()),
-     "^echo_time: t: expected a datetime with a time zone, got 2024-02-29T12:30:15 without one"),
+     "^echo_time: t: expected a datetime with a time zone, got 2024-02-29T12:30:15 without one "
+     r'\(value\.astype\("M8\[us\]"\)\.item\(\)\.replace\(tzinfo=datetime\.UTC\)\)$'),
     ("echo_time", (NOW.date(), datetime.timedelta()), "^echo_time: t: expected a datetime .*, got the date 2024-02-29$"),
-    ("echo_time", ("now", datetime.timedelta()), "^echo_time: t: expected a datetime with a time zone, got str$"),
+    ("echo_time", ("now", datetime.timedelta()), r"^echo_time: t: expected a datetime with a time zone, got the text 'now' "
+     r"\(datetime\.fromisoformat\(value\) makes a datetime; "),
+    ("echo_time", ("2024-02-29", datetime.timedelta()), "^echo_time: t: .*, got the text '2024-02-29' "),
     ("echo_time", (NOW, datetime.timedelta(days=200_000)), "^echo_time: d: expected a timedelta that Go's time.Durat"),
-    ("echo_any", ({1: 2},), "^echo_any: v: a key: expected str, got int$"),
+    ("echo_any", ({1: 2},), "^echo_any: v: a key: expected str, got the int 1$"),
+    ("echo_tree", ({"by_key": {"k": {}, 1: {}}},), r"^echo_tree: t\.by_key: a key: expected str, got the int 1$"),
+    ("echo_tree", ({"by_key": (1, 2)},), r"^echo_tree: t\.by_key: expected dict, got tuple$"),
 ])
 def test_an_argument_of_another_type_is_refused_with_the_path_to_it(app: Any, name: str, args: tuple[Any, ...],
                                                                     why: str) -> None:
@@ -185,8 +233,28 @@ def test_an_argument_of_another_type_is_refused_with_the_path_to_it(app: Any, na
         app.functions[name](*args)
 
 
+@pytest.mark.parametrize(("name", "args", "why"), [
+    ("echo_tree", ('{"by_key": pandas.Series({"a": {}})}',),
+     "t.by_key: expected dict, got Series (values.to_dict())"),
+    ("echo_tree", ('{"by_key": pandas.DataFrame({"v": [1.0]})}',),
+     't.by_key: expected dict, got DataFrame (values.to_dict("list"))'),
+    ("sum", ('pandas.DataFrame({"v": [1.0]})',), "x: expected Sequence[float], got DataFrame (one column is df['v'])"),
+    ("echo_time", ('pandas.Timestamp("2024-02-29")', "datetime.timedelta()"),
+     't: expected a datetime with a time zone, got 2024-02-29T00:00:00 without one (value.tz_localize("UTC"); of a '
+     'Series, series.dt.tz_localize("UTC"))'),
+])
+def test_advice_fits_values_of_pandas(app: Any, name: str, args: tuple[str, ...], why: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    values = [eval(arg, {"pandas": pandas, "datetime": datetime}) for arg in args]
+    function = app.functions[name]
+    for call in (function, functools.partial(function, timeout=60), lambda *args: function.submit(*args).result()):
+        with pytest.raises(gothreads.ArgumentError) as caught:
+            call(*values)
+        assert str(caught.value) == f"{name}: {why}"
+
+
 def test_an_object_of_another_class_is_refused(app: Any, types: Any) -> None:
-    with pytest.raises(gothreads.ArgumentError, match="^echo_options: o: expected Options, got an object of another cl"):
+    with pytest.raises(gothreads.ArgumentError, match="^echo_options: o: expected Options, got Point$"):
         app.echo_options(types.Point(x=1.0, y=2.0))
 
 
@@ -285,8 +353,74 @@ def test_times_of_pandas_and_numpy_are_times(app: Any) -> None:
     assert app.echo_any(pandas.Timestamp(NOW).tz_convert("Asia/Tokyo")) == NOW
     for times in (pandas.DatetimeIndex([NOW, NOW + day]), pandas.Series([NOW, NOW + day])):
         assert app.echo_any(times) == [NOW, NOW + day]
-    with pytest.raises(gothreads.ArgumentError, match="^echo_time: t: NaTType does not support"):
+    with pytest.raises(gothreads.ArgumentError, match="^echo_time: t: expected a datetime .*, got a missing value"):
         app.echo_time(pandas.NaT, day)
+
+
+def test_missing_values_of_pandas_are_nil_pointers_or_refused_with_their_path(app: Any, types: Any) -> None:
+    pandas = import_module("pandas")  # takes a while
+    assert app.echo(types.Everything(number=pandas.NA)).number is None
+    assert app.echo_any([pandas.NA, pandas.NaT, 1]) == [None, None, 1]
+    missing = r"got a missing value \(NA or NaT of pandas\)$"
+    calls: list[tuple[Callable[[], object], str]]
+    calls = [(lambda: app.sum(pandas.Series([1, None, 3], dtype="Int64")), rf"^sum: .*\[1\]: expected float, {missing}"),
+             (lambda: app.sum(pandas.array([1, None])), rf"^sum: .*\[1\]: expected float, {missing}"),
+             (lambda: app.echo({"time": pandas.NaT}), rf"^echo: e\.time: expected a datetime .*, {missing}"),
+             (lambda: app.echo({"number": float("nan")}), "^echo: e.number: expected int, got the float nan, which "),
+             (lambda: app.echo({"strings": pandas.Series(["a", object()])}), r"^echo: e\.strings\[1\]: Go has no value"),
+             (lambda: app.sum(x for x in [1.0]), r"Go has no value for <generator .*>\. Give a list: list\(…\)$"),
+             (lambda: app.echo({"list": pandas.DataFrame({"degree": [1]})}),
+              r"list\[0\]: expected Options, got an array of int64 \(.* df.to_dict\(\"records\"\)\)$")]
+    for call, why in calls:
+        with pytest.raises(gothreads.ArgumentError, match=why):
+            call()
+    assert app.echo({"list": pandas.DataFrame({"degree": [1]}).to_dict("records")}).list == [types.Options(degree=1)]
+
+
+def test_masked_arrays_are_taken_if_nothing_is_masked(app: Any, types: Any) -> None:
+    ma: Any = numpy.ma
+    masked = ma.array([1.0, 2.0, 4.0], mask=[False, True, False])
+    calls: list[tuple[Callable[[], object], str]]
+    calls = [(lambda: app.sum(masked), r"\[1\]"), (lambda: app.echo({"matrix": [[1.0], masked]}), r"e\.matrix\[1\]\[1\]"),
+             (lambda: app.echo({"matrix": ma.array([[1.0], [2.0]], mask=[[False], [True]])}), r"e\.matrix\[1\]\[0\]"),
+             (lambda: app.echo({"float64": ma.masked}), r"e\.float64")]
+    for call, at in calls:
+        with pytest.raises(gothreads.ArgumentError, match=rf"{at}: it is masked, and Go's arrays have no mask"):
+            call()
+    assert app.sum(masked.filled(0)) == app.sum(masked.compressed()) == 5.0
+    assert app.sum(ma.array([1.0, 2.0])) == 3.0
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, -2**53 - 1, 2**60 + 1, 2**63 - 1, -2**63 + 1])
+def test_an_int_is_not_rounded_to_a_float(app: Any, types: Any, number: int) -> None:
+    exact = number - (1 if number > 0 else -1) if abs(number) < 2**62 else -2**63
+    assert app.sum(numpy.array([exact])) == app.sum([exact]) == app.echo(types.Everything(float64=exact)).float64 == exact
+    with pytest.raises(gothreads.ArgumentError, match=rf"\[1\]: expected an array of float64, got one of int64 with {number}, w"):
+        app.sum(numpy.array([0, number]))
+    with pytest.raises(gothreads.ArgumentError, match=rf"\[1\]: expected a float, got the int {number}, which would be rounded"):
+        app.sum([0, number])
+    with pytest.raises(gothreads.ArgumentError, match=rf"e.float64: expected a float, got the int {number}, which"):
+        app.echo({"float64": number})
+
+
+def test_a_large_unsigned_int_is_not_rounded_to_a_float(app: Any) -> None:
+    assert app.sum([2**63]) == app.sum(numpy.array([2**63], dtype="u8")) == 2**63
+    for wrong in ([2**64 - 1], numpy.array([2**64 - 1], dtype="u8")):
+        with pytest.raises(gothreads.ArgumentError, match=r"\[0\]: .* 18446744073709551615, which would be rounded"):
+            app.sum(wrong)
+
+
+def test_a_float64_is_rounded_to_a_float32_and_an_int_is_not(app: Any) -> None:
+    for rounded in ([0.1], numpy.array([0.1])):
+        assert app.echo_numbers([], rounded, [], [], [], b"")[1] == array.array("f", [0.1])
+    for wrong in ([2**24 + 1], numpy.array([2**24 + 1]), numpy.array([2**24 + 1], dtype="u4")):
+        with pytest.raises(gothreads.ArgumentError, match=r"b\[0\]: .* 16777217, which would be rounded"):
+            app.echo_numbers([], wrong, [], [], [], b"")
+
+
+def test_map_takes_an_iterable_for_each_parameter(app: Any) -> None:
+    with pytest.raises(gothreads.ArgumentError, match=r"^map takes an iterable for each parameter of add, not 2\. itert"):
+        app.map("add", [1], 2)
 
 
 def test_arrays_of_what_is_not_plain_numbers_are_lists(app: Any) -> None:
@@ -342,6 +476,14 @@ def test_a_timeout_cancels_the_context(app: Any) -> None:
     wait_until(lambda: app.cancelled() > before)
     with pytest.raises(gothreads.CallTimeout):
         list(app.map("pause", [600.0], timeout=0.05))
+
+
+def test_a_timeout_is_the_deadline_of_the_context(app: Any) -> None:
+    for left, told in (app.time_left(timeout=3600), app.submit("time_left", timeout=3600).result(),
+                       asyncio.run(app.time_left_async(timeout=3600))):
+        assert told
+        assert 3600 - PATIENCE < left <= 3600
+    assert app.time_left()[1] is False
 
 
 def test_a_cancelled_coroutine_cancels_the_context() -> None:

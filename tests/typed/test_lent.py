@@ -22,6 +22,7 @@ import pytest
 import gothreads
 from gothreads.typed import lending
 from tests.support.modules import MODELS, built, opened
+from tests.support.patient import given_up_inside
 from tests.support.waiting import PATIENCE, wait_until
 
 NONE: dict[str, int] = {}
@@ -32,6 +33,17 @@ DATA = bytes(range(256)) * 3000  # more than one chunk
 def app() -> Iterator[Any]:
     with opened("typed") as running:
         yield running
+
+
+def test_a_timeout_says_what_becomes_of_a_function_with_or_without_a_context(app: Any) -> None:
+    over = threading.Event()
+    try:
+        said = given_up_inside(lambda: app.apply([1.0], lambda x: x + over.wait(PATIENCE), timeout=0.05))
+    finally:
+        over.set()
+    assert said.endswith("within 0.05 s; it takes no context.Context, so it goes on until it returns "
+                         '(on_timeout="stop" would end the module)')
+    assert given_up_inside(lambda: app.pause(600.0, timeout=0.05)).endswith("within 0.05 s; its context is cancelled")
 
 
 @pytest.fixture(autouse=True)
@@ -175,7 +187,8 @@ def test_errors_of_file_objects_are_raised_as_they_are(app: Any) -> None:
 @pytest.mark.parametrize(("call", "why"), [
     (lambda app: app.read_all(3), "^read_all: r: expected a file object that has read or readinto, got int$"),
     (lambda app: app.read_all(None), "^read_all: r: expected a file object that has read or readinto, got None$"),
-    (lambda app: app.read_all(io.StringIO("x")), '^read_all: r: expected a file object of bytes, got one of text'),
+    (lambda app: app.read_all(io.StringIO("x")), '^read_all: r: expected a file object of bytes, got one of text. .* mode$'),
+    (lambda app: app.read_all(io.TextIOWrapper(io.BytesIO())), 'got one of text. .*, or give its buffer, such as sys.stdin.buf'),
     (lambda app: app.write(b"x", b"x"), "^write: w: expected a file object that has write, got bytes$"),
     (lambda app: app.apply([1.0], "f"), "^apply: f: expected a callable, got str$"),
     (lambda app: app.submit("apply", [1.0], None), "^apply: f: expected a callable, got None$"),

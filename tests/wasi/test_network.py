@@ -29,6 +29,7 @@ from tests.support.calls_of_python import count_calls
 from tests.support.command_line import finished, process
 from tests.support.modules import MODULES, built, outside_timeout
 from tests.support.sockets_program import address_of, connected, free_port, module, received
+from tests.support.systemd import started_with
 from tests.support.waiting import PATIENCE, wait_until
 
 
@@ -218,6 +219,41 @@ def test_run_listens_for_a_program_that_knows_nothing_of_it() -> None:
         echoes(f"127.0.0.1:{port}")
         running.terminate()
         assert running.wait(PATIENCE) == 143
+
+
+@pytest.mark.parametrize("how", ["by number", "by address"])
+def test_run_passes_on_what_systemd_has_opened(how: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        unix.bind(str(tmp_path / "s"))
+        unix.listen()
+        address = f"127.0.0.1:{tcp.getsockname()[1]}"
+        waiting = connected(address)  # a client that came before there was a server
+        args = ["handed"] if how == "by number" else ["serve", f":{tcp.getsockname()[1]}"]
+        with waiting, started_with([tcp, unix], "run", built("plainnet"), *args,
+                                   stdout=subprocess.PIPE) as running:
+            try:
+                waiting.sendall(b"early")
+                assert received(waiting, 5) == b"early"
+                echoes(address)
+                if how == "by number":
+                    echoes(str(tmp_path / "s"))
+                running.terminate()
+                out, err = running.communicate(timeout=PATIENCE)
+            finally:
+                running.kill()
+    assert running.returncode == 143
+    assert f"listening on {address}\n" in err.decode()
+    if how == "by number":
+        assert sorted(line for line in out.decode().split() if line.startswith("name")) == ["name0", "name1"]
+
+
+def test_what_is_not_a_socket_that_listens_cannot_be_passed_on(tmp_path: Path) -> None:
+    with socket.socket() as quiet, socket.socket(type=socket.SOCK_DGRAM) as datagrams, open(os.devnull) as file:
+        for each, why in ((quiet, "this socket does not listen for connections"),
+                          (datagrams, "this socket does not listen for connections"),
+                          (file, "Socket operation on non-socket; expected a socket that listens")):
+            with pytest.raises(gothreads.GothreadsError, match=f"^--listen fd:{each.fileno()}: {why}$"):
+                gothreads.open(built("plainnet"), args=["handed"], listen=[f"fd:{each.fileno()}"])
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from gothreads.errors import GuestPanic
 from gothreads.wasi import panics
 
 THROWN = "goroutine 38 gp=0x383880 m=10 mp=0x39f808 [running, locked to thread]:\nruntime.throw({0xa8bd, 0xd})\n"
@@ -89,11 +90,12 @@ IN_GO = ("panic({0x1, 0x2})\n\t/go/src/runtime/panic.go:770 +0x2\nstrings.Repeat
     ("", None),
 ])
 def test_the_place_of_a_panic_is_the_first_frame_in_the_program(stack: str, place: str | None) -> None:
-    assert panics.place("before\n" + PANIC + stack) == place
+    error = GuestPanic("panic: y", frames=panics.frames("before\n" + PANIC + stack))
+    assert (error.place or None) == place
 
 
-def test_words_without_a_stack_have_no_place() -> None:
-    assert panics.place("panic: x\n") is None
+def test_words_without_a_stack_have_no_frames() -> None:
+    assert panics.frames("panic: x\n") == []
 
 
 def written(pieces: Sequence[str]) -> int | None:

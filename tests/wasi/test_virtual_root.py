@@ -271,7 +271,7 @@ def test_the_hint_is_given_once_when_the_module_writes_that_the_path_is_missing(
         "put a file or a folder HOST there: --mount HOST:/nowhere/x:ro, in Python mounts=[gothreads.Mount('HOST', "
         "'/nowhere/x', read_only=True)] (docs/files-and-sockets.md)"]
     for _ in range(2):
-        hints.end()
+        hints.end(failed=False)
     for path, creates in ((b"tmp/new", True), (b"tmp", False)):
         with pytest.raises(FileNotFoundError):
             root.view().find(path, creates=creates)
@@ -294,6 +294,25 @@ def test_the_hint_is_given_once_when_the_module_writes_that_the_path_is_missing(
             root.view().find(f"nowhere/{name}".encode())
         again.watch(f"open /nowhere/{name}: No such file or directory\n".encode())
     assert [record.getMessage().partition(",")[0] for record in caplog.records[2:]] == ["app: no mount covers /nowhere/z"]
+
+
+@pytest.mark.parametrize("folder", ["/", "here"])
+def test_a_module_that_fails_is_told_of_the_folder_that_it_has_missed_without_a_word(
+        folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # as filepath.Glob("templates/*.html") does
+    (tmp_path / "templates").mkdir()
+    where = "/" if folder == "/" else f"{tmp_path}/"
+    root = Root()
+    hints = PathHints(Hints("app"), root, where.rstrip("/") or "/")
+    for name in ("elsewhere", "templates", "nowhere"):
+        with pytest.raises(FileNotFoundError):
+            root.view().find(f"{where}{name}"[1:].encode())
+    hints.end(failed=False)
+    assert not caplog.records
+    for _ in range(2):
+        hints.end(failed=True)
+    [hint] = caplog.messages
+    assert hint.startswith(f"app: no mount covers {where}templates, so the module cannot use it. ")
 
 
 def test_no_hint_is_given_for_what_the_module_does_not_write(tmp_path: Path,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gothreads.build.builder import Request, link
+from gothreads.build.linking import link
+from gothreads.build.request import Request
 from gothreads.wasm.binary import Module
 from gothreads.wasm.parsing import parse
 from tests.support import timeouts

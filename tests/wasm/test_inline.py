@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import wasmtime
 
-from gothreads.build.builder import finish
+from gothreads.build.rewriting import finish
 from gothreads.engine.settings import new_engine
 from gothreads.wasm.atomic_operations import OPERATIONS, PACKAGE
 from gothreads.wasm.binary import Module

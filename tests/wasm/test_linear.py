@@ -187,7 +187,7 @@ def fit_this() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("what", "begin"), [("exports", 8000), ("imports", 2000)])
+@pytest.mark.parametrize(("what", "begin"), [("exports", 6000), ("imports", 2000)])
 def test_a_module_is_opened_in_time_in_proportion_to_its_imports_and_exports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, begin: int
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 import wasmtime
 
 import gothreads
-from gothreads.build.builder import Request
+from gothreads.build.request import Request
 from gothreads.cli.main import main
 from gothreads.engine.settings import new_engine
 from gothreads.errors import MisuseError, ModuleError

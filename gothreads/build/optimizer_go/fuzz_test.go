@@ -108,9 +108,9 @@ func TestDamagedFunctions(t *testing.T) {
 				stillValid[i] = body
 			}
 		}
-		fast.Optimize(only(t, damaged), inOrder)
+		fast.Optimize(only(t, damaged), fast.Options{}, inOrder)
 		good := only(t, stillValid)
-		result, err := fast.Optimize(good, inOrder)
+		result, err := fast.Optimize(good, fast.Options{}, inOrder)
 		if err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 			continue
@@ -148,7 +148,7 @@ func TestDamagedModules(t *testing.T) {
 			changed = changed[:r.IntN(len(changed))]
 		}
 		if module, err := wasm.Parse(changed); err == nil {
-			if _, err := fast.Optimize(module, inOrder); err == nil {
+			if _, err := fast.Optimize(module, fast.Options{}, inOrder); err == nil {
 				module.Encode()
 			}
 		}

@@ -1,6 +1,6 @@
 // Optimizer reads a WebAssembly module that Go's linker made, and writes one that does the same, faster.
 //
-//	optimizer [-v] [-progress] [-passes fast|rewrite] -o OUT.wasm IN.wasm
+//	optimizer [-v] [-progress] [-baseline] [-passes fast|rewrite] -o OUT.wasm IN.wasm
 //	optimizer [-passes fast|rewrite] -dump FUNC IN.wasm
 //
 // Packages: wasm reads and writes modules and their functions, ir turns functions into basic blocks and back, fast gives
@@ -29,18 +29,19 @@ func main() {
 	passes := flag.String("passes", "fast", "what to do: `fast or rewrite`")
 	verbose := flag.Bool("v", false, "print how many functions were optimized, and each that was not, with the reason")
 	progress := flag.Bool("progress", false, "print lines of two numbers: how much is done, and of how much")
+	baseline := flag.Bool("baseline", false, "use no instructions for vectors, which an engine may lack")
 	flag.Parse()
 	if flag.NArg() != 1 || (*out == "") == (*dump == "") || *passes != "fast" && *passes != "rewrite" {
 		fmt.Fprintln(os.Stderr, "usage: optimizer -o OUT.wasm IN.wasm, or: optimizer -dump FUNC IN.wasm")
 		os.Exit(2)
 	}
-	if err := run(flag.Arg(0), *out, *dump, *passes, *verbose, *progress); err != nil {
+	if err := run(flag.Arg(0), *out, *dump, *passes, fast.Options{Baseline: *baseline}, *verbose, *progress); err != nil {
 		fmt.Fprintln(os.Stderr, "optimizer:", err)
 		os.Exit(1)
 	}
 }
 
-func run(in, out, dump, passes string, verbose, progress bool) error {
+func run(in, out, dump, passes string, options fast.Options, verbose, progress bool) error {
 	data, err := os.ReadFile(in)
 	if err != nil {
 		return err
@@ -58,7 +59,7 @@ func run(in, out, dump, passes string, verbose, progress bool) error {
 		if progress {
 			step = steps(fast.Steps(m))
 		}
-		result, err := fast.Optimize(m, fast.Work{Do: parallel, Step: step})
+		result, err := fast.Optimize(m, options, fast.Work{Do: parallel, Step: step})
 		if err != nil {
 			return fmt.Errorf("%s: %w", in, err)
 		}

@@ -105,7 +105,7 @@ func TestEveryFunctionBecomesBlocksAndValidCodeAgain(t *testing.T) {
 func TestFunctionsOfGoHaveValidFastBodies(t *testing.T) {
 	m, _ := program(t)
 	before := len(m.Funcs)
-	result, err := fast.Optimize(m, fast.Work{Do: parallel, Step: func() {}})
+	result, err := fast.Optimize(m, fast.Options{}, fast.Work{Do: parallel, Step: func() {}})
 	if err != nil {
 		t.Fatal(err)
 	}

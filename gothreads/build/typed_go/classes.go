@@ -147,15 +147,13 @@ func (g *generator) visit(s *source, t types.Type, what string, at token.Pos, wi
 	}
 	within[key] = true
 	cannot := func(why string) { g.fail(at, "%s is %s: %s", what, types.TypeString(t, short), why) }
-	if named, ok := t.(*types.Named); ok && named.Obj().Pkg() != nil {
-		if !named.Obj().Exported() && named.Obj().Pkg().Path() != s.pkg.Path {
-			cannot("a type of another package that is not exported")
-			return
-		}
-		if named.TypeParams() != nil && named.TypeArgs() == nil {
-			cannot("generic")
-			return
-		}
+	if why := unnameable(s, t); why != "" {
+		cannot(why)
+		return
+	}
+	if g.endless(t) {
+		cannot("it consists of itself; only structs can contain themselves")
+		return
 	}
 	switch g.shape(t) {
 	case shapeBasic:
@@ -176,7 +174,11 @@ func (g *generator) visit(s *source, t types.Type, what string, at token.Pos, wi
 		c := g.class(named)
 		seen := map[string]string{}
 		for _, f := range c.fields {
-			if other, taken := seen[f.name]; taken {
+			switch other := seen[f.name]; {
+			case !reaches(named, f):
+				g.fail(at, "%s is %s: Go does not find its field %s, since another field or a method has that name. Rename "+
+					"one, or leave the field out with a tag: `json:\"-\"`", what, types.TypeString(t, short), f.go_)
+			case other != "":
 				g.fail(at, "%s is %s: its fields %s and %s are both %s in Python. Name one with a tag: `json:\"name\"`", what,
 					types.TypeString(t, short), other, f.go_, f.name)
 			}
@@ -211,6 +213,58 @@ func (g *generator) visit(s *source, t types.Type, what string, at token.Pos, wi
 	}
 	if g.shape(t) != shapeStruct { // which is checked once
 		delete(within, key)
+	}
+}
+
+// unnameable says why generated code in a package cannot name a type; "" if it can.
+func unnameable(s *source, t types.Type) string {
+	var object *types.TypeName
+	var args *types.TypeList
+	switch t := t.(type) {
+	case *types.Named:
+		object, args = t.Obj(), t.TypeArgs()
+	case *types.Alias: // of an argument; others are not named
+		object, args = t.Obj(), t.TypeArgs()
+	case *types.Slice:
+		return unnameable(s, types.Unalias(t.Elem()))
+	case *types.Pointer:
+		return unnameable(s, types.Unalias(t.Elem()))
+	}
+	if object == nil || object.Pkg() == nil {
+		return ""
+	}
+	path := object.Pkg().Path()
+	if !object.Exported() && path != s.pkg.Path {
+		return "a type of another package that is not exported"
+	}
+	if before, _, inner := strings.Cut("/"+path+"/", "/internal/"); inner && s.pkg.Path != "command-line-arguments" &&
+		!strings.HasPrefix("/"+s.pkg.Path+"/", before+"/") {
+		return "a type of an internal package, which this package may not import"
+	}
+	for arg := range args.Types() {
+		if why := unnameable(s, arg); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
+// endless reports whether a type consists of itself, without a struct in between: type List []List.
+func (g *generator) endless(t types.Type) bool {
+	first := typeName(t)
+	for seen := map[string]bool{}; ; {
+		t = types.Unalias(t)
+		key := typeName(t)
+		if seen[key] {
+			return key == first
+		}
+		seen[key] = true
+		switch g.shape(t) {
+		case shapeList, shapeArray, shapeDict, shapePointer:
+			t = t.Underlying().(interface{ Elem() types.Type }).Elem()
+		default:
+			return false
+		}
 	}
 }
 
@@ -259,7 +313,7 @@ func (g *generator) class(named *types.Named) *class {
 // nameClasses chooses the classes' names in Python: Go's, with the package's before it if another class has that.
 func (g *generator) nameClasses() {
 	bare := func(c *class) string {
-		name := upperFirst(c.named.Obj().Name())
+		name := upperFirst(strings.TrimLeft(c.named.Obj().Name(), "_"))
 		for arg := range c.named.TypeArgs().Types() {
 			text := types.TypeString(arg, func(*types.Package) string { return "" })
 			for _, word := range strings.FieldsFunc(text, func(c rune) bool { return !strings.ContainsRune("_", c) && !isWord(c) }) {
@@ -344,6 +398,13 @@ func fields(named *types.Named) []field {
 	}
 	collect(named, map[string]bool{})
 	return found
+}
+
+// reaches reports whether v.f is the field: nothing hides it, and no other is embedded as deeply.
+func reaches(named *types.Named, f field) bool {
+	object, _, _ := types.LookupFieldOrMethod(named, true, named.Obj().Pkg(), f.go_)
+	v, ok := object.(*types.Var)
+	return ok && types.Identical(v.Type(), f.typ)
 }
 
 // members returns the constants of a type that its package exports, in the order of their values, then of their names.

@@ -26,6 +26,11 @@ func (g *generator) emit(s *source) string {
 	if s.lends() {
 		e.printf("gothreads_wire.CallHost = gothreads_guest.CallContext\n")
 	}
+	for _, c := range g.order {
+		if c.members == nil {
+			e.printf("gothreads_wire.Classes[%#x] = %q\n", c.tag, c.name)
+		}
+	}
 	for _, f := range s.functions {
 		e.register(f)
 	}
@@ -70,7 +75,17 @@ func (e *emitter) imported(path string) string {
 }
 
 func (e *emitter) typ(t types.Type) string {
-	return types.TypeString(t, func(p *types.Package) string {
+	switch t := types.Unalias(t).(type) { // the package may not know the names of aliases
+	case *types.Slice:
+		return "[]" + e.typ(t.Elem())
+	case *types.Array:
+		return fmt.Sprintf("[%d]%s", t.Len(), e.typ(t.Elem()))
+	case *types.Map:
+		return "map[" + e.typ(t.Key()) + "]" + e.typ(t.Elem())
+	case *types.Pointer:
+		return "*" + e.typ(t.Elem())
+	}
+	return types.TypeString(types.Unalias(t), func(p *types.Package) string {
 		if p.Path() == e.s.pkg.Path {
 			return ""
 		}
@@ -336,7 +351,7 @@ func (e *emitter) reader(t types.Type, n int) {
 			e.typ(t), e.read(key))
 	case shapeDict:
 		m := t.Underlying().(*types.Map)
-		e.printf("n := r.Map()\nv = make(%s, n)\nfor range n {\nkey := %s\nif r.BadKey(key) {\nreturn v\n}\nitem := %s\n"+
+		e.printf("n := r.Map()\nv = make(%s, n)\nfor range n {\nkey := %s\nif r.WrongKey() {\nreturn v\n}\nitem := %s\n"+
 			"if r.BadKey(key) {\nreturn v\n}\nv[key] = item\n}\n", e.typ(t), e.read(m.Key()), e.read(m.Elem()))
 	case shapePointer:
 		elem := t.Underlying().(*types.Pointer).Elem()

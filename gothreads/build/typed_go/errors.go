@@ -48,11 +48,11 @@ func (g *generator) findKinds(s *source) {
 			}
 			if _, ok := named.Underlying().(*types.Struct); ok {
 				for _, f := range fields(named) {
-					if g.crosses(s, f.typ) {
+					if g.crosses(s, f.typ) && reaches(named, f) {
 						kind.fields = append(kind.fields, f)
 					}
 				}
-			} else if basic, ok := named.Underlying().(*types.Basic); ok {
+			} else if basic, ok := named.Underlying().(*types.Basic); ok && g.crosses(s, types.Typ[basic.Kind()]) {
 				kind.value = types.Typ[basic.Kind()]
 			}
 		default:

@@ -110,7 +110,7 @@ func (g *generator) function(s *source, declared *ast.FuncDecl, name string) {
 		return
 	}
 	if receiver := f.signature.Recv(); receiver != nil {
-		named, ok := receiver.Type().(*types.Named)
+		named, ok := types.Unalias(receiver.Type()).(*types.Named)
 		if !ok {
 			g.fail(at, "%s cannot be exported: its receiver is a pointer, and Python would call it on a copy. "+
 				"Use a value, or a function that returns what it has changed", object.Name())
@@ -163,7 +163,10 @@ func (g *generator) function(s *source, declared *ast.FuncDecl, name string) {
 		case p.lent.call != nil:
 			g.visitCallable(s, p.lent.call, what, at)
 		}
-		if p.name = python(snake(p.name)); seen[p.name] || reserved[p.name] || p.name == "_" {
+		if p.name = python(snake(p.name)); reserved[p.name] {
+			p.name += "_"
+		}
+		if seen[p.name] || strings.HasPrefix(p.name, "_") {
 			p.name = "arg" + strconv.Itoa(i) + "_"
 		}
 		seen[p.name] = true
@@ -194,7 +197,7 @@ func (g *generator) function(s *source, declared *ast.FuncDecl, name string) {
 }
 
 func isContext(t types.Type) bool {
-	named, ok := t.(*types.Named)
+	named, ok := types.Unalias(t).(*types.Named)
 	return ok && named.Obj().Pkg() != nil && named.Obj().Pkg().Path() == "context" && named.Obj().Name() == "Context"
 }
 

@@ -38,7 +38,7 @@ type Package struct {
 // A Response is what was generated.
 type Response struct {
 	Errors []string          // what cannot be exported: one line each, with the position
-	Broken []string          // the packages' own errors, which the compiler will report better
+	Broken []string          // the first error of each package that is no correct Go
 	Files  map[string]string // path -> Go source
 	Schema Schema
 }
@@ -82,6 +82,20 @@ func generate(request Request) Response {
 	for _, s := range checked {
 		g.find(s)
 	}
+	sort.SliceStable(g.errors, func(i, j int) bool {
+		a, b := g.errors[i].at, g.errors[j].at
+		return a.Filename < b.Filename || a.Filename == b.Filename && a.Offset < b.Offset
+	})
+	said := map[string]bool{} // a struct may be in several places
+	for _, e := range g.errors {
+		if line := fmt.Sprintf("%s: %s", e.at, e.why); !said[line] {
+			said[line] = true
+			response.Errors = append(response.Errors, line)
+		}
+	}
+	if response.Errors != nil { // what follows needs types that visit has let through
+		return response
+	}
 	g.nameClasses()
 	for _, s := range checked {
 		if len(s.functions) > 0 || len(s.imported) > 0 {
@@ -89,13 +103,6 @@ func generate(request Request) Response {
 		}
 	}
 	response.Schema = g.schema()
-	sort.SliceStable(g.errors, func(i, j int) bool {
-		a, b := g.errors[i].at, g.errors[j].at
-		return a.Filename < b.Filename || a.Filename == b.Filename && a.Offset < b.Offset
-	})
-	for _, e := range g.errors {
-		response.Errors = append(response.Errors, fmt.Sprintf("%s: %s", e.at, e.why))
-	}
 	return response
 }
 

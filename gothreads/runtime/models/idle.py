@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from gothreads.engine.stack import big_stack
+from gothreads.engine.thread_names import name_thread
 from gothreads.errors import GothreadsError
 from gothreads.runtime.models.single import SingleApp
 from gothreads.runtime.models.single_instance import SingleInstance
@@ -58,6 +59,7 @@ class IdleApp(SingleApp):
         os.eventfd_write(self._ran, 1)
 
     def _drive(self) -> None:
+        name_thread("go-idle")
         with contextlib.suppress(GothreadsError):  # the app has ended, which every call reports
             while True:
                 self._guarded(lambda: self._run(lambda _instance: None))

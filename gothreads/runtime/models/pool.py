@@ -16,14 +16,12 @@ the condition:
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from gothreads import text
 from gothreads.bridge.buffers import Guest
 from gothreads.engine import ffi, interrupt
 from gothreads.engine.settings import new_engine
@@ -32,17 +30,14 @@ from gothreads.errors import CallersBusy, GothreadsError, GuestError, LimitExcee
 from gothreads.files import reason
 from gothreads.runtime.app import App
 from gothreads.runtime.cancellation import Cancellation
-from gothreads.runtime.exit_reasons import ExitReasons
 from gothreads.runtime.inspector import Goroutine, parse_goroutines
+from gothreads.runtime.models.pool_member import PoolMember
 from gothreads.runtime.models.single_instance import SingleInstance, SingleInstances
 from gothreads.runtime.state import State
 from gothreads.runtime.statistics import AppStatistics, PoolStatistics
-from gothreads.runtime.wasi_environment import WasiEnvironment
 from gothreads.shared_memory import BoundedMemory
-from gothreads.sync.stop_event import StopEvent
 from gothreads.sync.wait_queue import WaitQueue
 from gothreads.text import shown
-from gothreads.wasi.streams import OutputExceeded, Streams
 from gothreads.wasm.metadata import SINGLE
 
 T = TypeVar("T")
@@ -50,67 +45,6 @@ T = TypeVar("T")
 log = logging.getLogger("gothreads")
 
 _MORE_INSTANCES = "Raise `instances` (--instances), or make fewer calls at once"
-
-
-class _Member:
-    """An instance with its own WASI environment and streams.
-
-    `cause` is why it ended, if a host function or a stop determined that.
-    """
-
-    def __init__(self, app: PoolApp, instances: SingleInstances) -> None:
-        self._app = app
-        self.cause: GuestError | None = None
-        self.wanted = 0  # how many threads wait for this member; guarded by the app's _condition
-        with contextlib.ExitStack() as owned:
-            self._stop = StopEvent()
-            owned.callback(self._stop.close)
-            self.streams: Streams = app._new_streams(self._stop)
-            self._reasons = ExitReasons.of(app.loaded, app.options.limits, self.streams.stderr)
-            self.environment: WasiEnvironment = app._new_environment(self.streams, self._stop)
-            owned.callback(app._close_environment, self.environment)
-            try:
-                self.instance: SingleInstance = instances.new(self.environment, self._host_function_failed,
-                                                              lambda: self.stopped)
-            except ffi.Trapped as trapped:  # in its start function; or the app has ended
-                if app._cause is not None:
-                    raise
-                error = self.ended(trapped)
-                raise error from error.__cause__
-            self.instance.stop = self.stop
-            owned.callback(self.instance.close)
-            self._owned = owned.pop_all()
-
-    @property
-    def stopped(self) -> bool:
-        """Whether it is no longer usable. (If it was made after the app's end, the code that makes it notices.)"""
-        return self._stop.is_set or self._app._cause is not None
-
-    def stop(self, cause: GuestError) -> None:
-        """End what runs in it. From any thread; returns at once."""
-        if self.cause is None:
-            self.cause = cause
-        self.environment.stop()
-        self._app._engine.increment_epoch()  # the other members check, and run on
-
-    def close(self) -> None:
-        """Free it. No thread may be in it."""
-        self._owned.close()
-        for output in (self.streams.stdout, self.streams.stderr):
-            output.end_line()
-
-    def _host_function_failed(self, error: BaseException) -> str:
-        if isinstance(error, OutputExceeded):  # the limit is the app's: a fresh instance would be over it too
-            return self._app._host_function_failed(error)
-        if (raised := self._app._kept(error)) is not None:
-            self.stop(self._reasons.of_stop(raised))
-        elif self.cause is None:
-            self.cause = self._reasons.of_host_function(error)
-        return text.words(error.error if isinstance(error, ffi.Raised) else error)
-
-    def ended(self, trapped: ffi.Trapped) -> GuestError:
-        """Why it ended, given the trap."""
-        return self.cause or self._reasons.of_trap(trapped.trap)
 
 
 class PoolApp(App):
@@ -129,17 +63,17 @@ class PoolApp(App):
             raise NotCallable(f"{loaded.name}: the module is a program: its main runs to its end, and takes no calls. "
                               "Build it with --buildmode c-shared")
         self._local = threading.local()  # `member`: the one that this thread is in
-        self._main: _Member | None = None  # the one that the main thread is in
+        self._main: PoolMember | None = None  # the one that the main thread is in
         lock = threading.RLock()
         self._condition = threading.Condition(lock)
         self._wanted_back = threading.Condition(lock)  # a member that is wanted has been put back, or has ended
         # Guarded by _condition. `_total` counts the places in `_free`, those that threads hold, and those being made.
-        self._free: deque[_Member | None] = deque()
-        self._members: dict[Guest, _Member] = {}  # all that have not ended, by their instances
+        self._free: deque[PoolMember | None] = deque()
+        self._members: dict[Guest, PoolMember] = {}  # all that have not ended, by their instances
         self._wait_queue = WaitQueue(self._condition, self._is_available)
         self._wait_for_one = WaitQueue(self._wanted_back, lambda: False)
         self._total = self._calls = self._replaced = 0
-        self._engine = new_engine(options.limits.stack, threads=False)
+        self._engine = new_engine(options.limits.stack, threads=False, perf=options.perf)
         owned.callback(self._engine.close)
         self._instances = SingleInstances(self._engine, loaded, options, self._host)
         owned.callback(self._instances.close)
@@ -178,9 +112,9 @@ class PoolApp(App):
         self._call_threads.run(start)
         self._initialized()
 
-    def _new_member(self) -> _Member:
+    def _new_member(self) -> PoolMember:
         """A fresh instance, initialised and started."""
-        member = _Member(self, self._instances)
+        member = PoolMember(self, self._instances)
         with initialising(self):
             try:
                 # The end traps a store that was made before it; one made after it would run on, so check here.
@@ -206,7 +140,7 @@ class PoolApp(App):
             raise self._too_early()
         return self._guarded(call) if self._current_member() is not None else super()._call_back(call)
 
-    def _current_member(self) -> _Member | None:
+    def _current_member(self) -> PoolMember | None:
         """The member that this thread is in already, in a Python function that the member has called; else None."""
         return getattr(self._local, "member", None)
 
@@ -227,7 +161,7 @@ class PoolApp(App):
             member.cause = error = member.ended(trapped)
             raise error from error.__cause__
 
-    def _use(self, member: _Member, work: Callable[[SingleInstance], T]) -> T:
+    def _use(self, member: PoolMember, work: Callable[[SingleInstance], T]) -> T:
         """Run `work` in a member that was taken, and put it back."""
         before, whole = self._current_member(), True
         on_main = interrupt.on_main_thread()
@@ -250,7 +184,7 @@ class PoolApp(App):
             # It may have been stopped too late for this call: then the next call would be hit.
             self._put_back(member if whole and (self._cause is not None or not member.stopped) else None, member)
 
-    def _put_back(self, usable: _Member | None, member: _Member | None) -> None:
+    def _put_back(self, usable: PoolMember | None, member: PoolMember | None) -> None:
         """Give back a place: with its member, or empty if the member is no longer usable."""
         if usable is None and member is not None:
             try:
@@ -274,8 +208,8 @@ class PoolApp(App):
         """Whether a thread that wants any member could take one. Called under the condition."""
         return any(member is None or not member.wanted for member in self._free)
 
-    def _take(self) -> _Member:
-        def take(*, may_take: bool) -> list[_Member | None] | None:
+    def _take(self) -> PoolMember:
+        def take(*, may_take: bool) -> list[PoolMember | None] | None:
             if self._cause is not None:
                 raise ffi.Trapped(ffi.Trap("the app has ended"))
             if not may_take:
@@ -294,9 +228,9 @@ class PoolApp(App):
                               f"{self.options.callers_timeout:g} s. {_MORE_INSTANCES}")
         return taken[0] or self._replacement()
 
-    def _take_instance(self, instance: Guest) -> _Member:
+    def _take_instance(self, instance: Guest) -> PoolMember:
         """The member with this instance, once it is free. GuestError: it has ended."""
-        def take(*, may_take: bool) -> _Member | None:
+        def take(*, may_take: bool) -> PoolMember | None:
             if self._cause is not None:
                 raise ffi.Trapped(ffi.Trap("the app has ended"))
             if (member := self._living(instance)) not in self._free:
@@ -318,15 +252,15 @@ class PoolApp(App):
                               f"{self.options.callers_timeout:g} s. {_MORE_INSTANCES}")
         return taken
 
-    def _living(self, instance: Guest) -> _Member:
+    def _living(self, instance: Guest) -> PoolMember:
         """The member with this instance. GuestError: it has ended. Called under the condition."""
         if (member := self._members.get(instance)) is None:
             raise GuestError(f"{self.loaded.name}: the instance that returned this iterator has ended")
         return member
 
-    def _replacement(self) -> _Member:
+    def _replacement(self) -> PoolMember:
         """A fresh member for an empty place. If none can be made, the app ends; raises ffi.Trapped then."""
-        made: _Member | None = None
+        made: PoolMember | None = None
         try:
             made = self._new_member()
             return made

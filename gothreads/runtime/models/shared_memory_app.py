@@ -39,10 +39,10 @@ class SharedMemoryApp(App):
         self._environment = self._new_environment(self._streams, self._stop)
         owned.callback(self._environment.close)
         self._stop_check = self.loaded.stop_check(main_calls=options.main_calls)
-        self._engine = new_engine(options.limits.stack, stop_check=self._stop_check)
+        self._engine = new_engine(options.limits.stack, stop_check=self._stop_check, perf=options.perf)
         owned.callback(self._engine.close)
         machine_code = compile_threaded(self._engine, loaded.wasm, options.limits.stack, loaded.precompiled,
-                                        self._stop_check)
+                                        self._stop_check, perf=options.perf)
         self.compile_seconds = machine_code.seconds
         owned.callback(machine_code.module.close)
         assert loaded.memory is not None

@@ -17,6 +17,7 @@ from gothreads.bridge.buffers import Guest
 from gothreads.engine import ffi, interrupt
 from gothreads.engine.settings import new_engine
 from gothreads.engine.stack import big_stack, in_module, initialising
+from gothreads.engine.thread_names import name_thread
 from gothreads.errors import NotCallable
 from gothreads.runtime.app import App
 from gothreads.runtime.call_lock import CallLock
@@ -40,7 +41,7 @@ class SingleApp(App):
         loaded, options, owned = self.loaded, self.options, self._owned
         self._call_lock = CallLock(lambda: self._cause is not None, self._instance_ended)
         self._calls = 0
-        self._engine = new_engine(options.limits.stack, threads=False)
+        self._engine = new_engine(options.limits.stack, threads=False, perf=options.perf)
         owned.callback(self._engine.close)
         instances = SingleInstances(self._engine, loaded, options, self._host)
         owned.callback(instances.close)
@@ -97,6 +98,7 @@ class SingleApp(App):
         self._call_threads.run(initialize)
 
     def _run_main(self) -> None:
+        name_thread("go-main")
         with in_module:
             try:
                 with self._call_lock:

@@ -34,7 +34,8 @@ class SingleInstances:
                    and not host.has(i.module, i.name)]
         if missing:
             raise ModuleError(f"{loaded.name}: the module imports functions that nobody provides: {listed(missing)}")
-        compiled = compile_module(engine, loaded.wasm, options.limits.stack, loaded.precompiled)
+        compiled = compile_module(engine, loaded.wasm, options.limits.stack, loaded.precompiled,
+                                  perf=options.perf)
         self.module, self.compile_seconds = compiled.module, compiled.seconds
 
     def new(self, environment: WasiEnvironment, failed: Callable[[BaseException], str],
@@ -45,6 +46,10 @@ class SingleInstances:
         """
         return SingleInstance(self._engine, self.module, self._loaded, self._options,
                               environment=environment, host=self._host, failed=failed, ended=ended)
+
+    def increment_epoch(self) -> None:
+        """Make all instances check whether they should stop. From any thread."""
+        self._engine.increment_epoch()
 
     def close(self) -> None:
         self.module.close()

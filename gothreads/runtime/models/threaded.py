@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,11 +23,14 @@ from gothreads.engine.settings import StopCheck
 from gothreads.engine.stack import initialising, nested
 from gothreads.errors import GothreadsError, MisuseError, ModuleError, Stalled, listed
 from gothreads.mpool import MRunner
+from gothreads.profiles.profile import Profile
 from gothreads.runtime.fast_calls import fast_export, requester
 from gothreads.runtime.inspector import Goroutine, Inspector
 from gothreads.runtime.models.shared_memory_app import SharedMemoryApp
 from gothreads.runtime.options import SPARE_THREADS, Options
 from gothreads.runtime.payloads import Payload
+from gothreads.runtime.profile_questions import Questions
+from gothreads.runtime.profiler import Profiler
 from gothreads.runtime.scheduler_watch import SchedulerWatch
 from gothreads.runtime.settling import Settling
 from gothreads.runtime.stall import Stall, StallWatch
@@ -158,6 +162,8 @@ class ThreadedApp(SharedMemoryApp):
         says_where = any(export.name == abi.SCHEDULER for export in self.loaded.outline.exports)
         self._scheduler_watch = SchedulerWatch(self._inspector, self._memory, is_there=says_where)
         self._owned.callback(self._scheduler_watch.close)
+        answers = any(export.name == abi.PROFILE for export in self.loaded.outline.exports)
+        self._profiler = Profiler(Questions(self.loaded.name, self._inspector, self._memory), is_there=answers)
         if self.loaded.has_handlers:
             self._settling = Settling(self._look_at_rest)
 
@@ -172,6 +178,9 @@ class ThreadedApp(SharedMemoryApp):
         go = self._inspector.statistics(_ANSWER_SECONDS) if self._state is State.RUNNING else None
         callers = self._cache.statistics()
         return self._statistics(calls=callers.calls, callers=callers, go=go)
+
+    def _profile(self, kind: str, seconds: float, rate: int, stop: threading.Event) -> Profile:
+        return self._profiler.take(kind, seconds, rate, stop)
 
     def _goroutines(self, timeout: float | None) -> list[Goroutine]:
         return self._inspector.goroutines(timeout)

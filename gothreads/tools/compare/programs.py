@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 import shutil
@@ -11,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.build.toolchain import Toolchain
 from gothreads.errors import BuildError, CompileError
-from gothreads.files import cache_folder, is_kept, keep, locked
+from gothreads.files import cache_folder, cache_key, is_kept, keep, locked
 from gothreads.output.progress import WAIT, timed
 
 #: The Go program that comes with gothreads.
@@ -70,12 +70,11 @@ def build_native(toolchain: Toolchain, source: Path = SOURCE) -> Path:
     command = (shlex.split(compiler) or ["gcc"])[0]
     if shutil.which(command) is None:
         raise BuildError(f"there is no C compiler ({command}), which cgo needs")
-    identity = hashlib.sha256(f"{toolchain.version}\0{compiler}".encode())
-    for path in sorted((*source.glob("*.go"), source / "go.mod")):
-        identity.update(path.name.encode() + b"\0" + path.read_bytes())
+    sources = (part for path in sorted((*source.glob("*.go"), source / "go.mod"))
+               for part in (path.name, path.read_bytes()))
     folder = cache_folder() / "compare"
     folder.mkdir(exist_ok=True)
-    library = folder / f"{identity.hexdigest()[:32]}.so"
+    library = folder / f"{cache_key(toolchain.version, compiler, *sources)}.so"
     with locked(folder / "lock", timed(WAIT, None)):
         if not is_kept(library):
             made = folder / "made.so"

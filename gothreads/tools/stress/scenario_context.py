@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Unpack
 
-from gothreads.errors import GothreadsError
+from gothreads.errors import GothreadsError, GuestError
 from gothreads.launch import OpenOptions, available_processors, open_loaded
 from gothreads.runtime.app import App
 from gothreads.runtime.module_file import LoadedModule
@@ -161,6 +161,8 @@ class ScenarioContext:
         with self._lock:
             if self.failure is not None:
                 return
+            if isinstance(failure, GuestError) and failure.came_after:  # what has ended the module is the failure
+                failure = next((app.error for app in self._apps if app.error is not None), failure)
             self.failure = failure
         self.stacks = self.take_stacks()
         self.stop()

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import gothreads.runtime.app
-from gothreads.build.builder import Request, build
+from gothreads.build.builder import build
+from gothreads.build.request import Request
 from gothreads.launch import OpenOptions
 from gothreads.runtime.module_file import LoadedModule, load
 from gothreads.tools.stress.scenario_context import StressPlan

@@ -15,6 +15,7 @@ from gothreads.wasi.errnos import wasi_errno
 from gothreads.wasi.idle import Idle
 from gothreads.wasi.kept_poll import KeptPoll, chunks
 from gothreads.wasi.process import Process
+from gothreads.wasi.simulation import Simulation
 from gothreads.wasi.standard_streams import StandardStream
 
 _MOST_SUBSCRIPTIONS = 1 << 16
@@ -42,8 +43,8 @@ class _Interest(NamedTuple):
 class PollCalls:
     """Functions that wait."""
 
-    def __init__(self, process: Process) -> None:
-        self._process, self._table = process, process.table
+    def __init__(self, process: Process, simulation: Simulation | None = None) -> None:
+        self._process, self._table, self._simulation = process, process.table, simulation
         self._turn = threading.Lock()  # guards _kept; a thread that does not get it at once does without
         self._kept: KeptPoll | None = None
 
@@ -60,7 +61,7 @@ class PollCalls:
         timers: list[tuple[float, int]] = []
         interests: list[_Interest] = []
         copied = memory.read(subscriptions, _subscription.size * count)
-        if count >= _MANY and self._turn.acquire(blocking=False):
+        if count >= _MANY and self._simulation is None and self._turn.acquire(blocking=False):
             try:
                 if (kept := self._keeping()) is not None:
                     self._write(events, done, self._poll_kept(kept, copied))
@@ -75,10 +76,14 @@ class PollCalls:
             else:
                 raise OSError(errno.EINVAL, "unknown type of event")
         seconds, expired = min(timers, default=(None, 0))
-        occurred = self._wait(interests, seconds) if interests else None
-        if occurred is None:
-            assert seconds is not None
-            self._table.stop.sleep(seconds)
+        simulated = self._simulation is not None and seconds is not None
+        occurred = self._wait(interests, 0 if simulated else seconds) if interests else []
+        if not occurred and seconds is not None:
+            if self._simulation is not None:
+                self._table.stop.check()
+                self._simulation.sleep(seconds)
+            elif not interests:
+                self._table.stop.sleep(seconds)
         if not occurred:
             occurred = [_event.pack(expired, 0, _CLOCK, 0, 0)]
         self._write(events, done, occurred)

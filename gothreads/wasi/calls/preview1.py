@@ -11,6 +11,7 @@ from gothreads.wasi.calls.poll import PollCalls
 from gothreads.wasi.calls.proc import ProcCalls
 from gothreads.wasi.calls.sock import SockCalls
 from gothreads.wasi.process import Process
+from gothreads.wasi.simulation import Simulation
 
 #: Functions without shared state, which wasmtime implements: arguments, environment, clock, random numbers, yielding.
 LOCAL = frozenset({"args_get", "args_sizes_get", "environ_get", "environ_sizes_get", "clock_time_get", "clock_res_get",
@@ -20,11 +21,12 @@ LOCAL = frozenset({"args_get", "args_sizes_get", "environ_get", "environ_sizes_g
 class WasiCalls:
     """The functions over one process. One object serves all instances of a module, on all their threads at once."""
 
-    def __init__(self, process: Process) -> None:
-        self._path, self._poll = PathCalls(process), PollCalls(process)
+    def __init__(self, process: Process, simulation: Simulation | None = None) -> None:
+        self._path, self._poll = PathCalls(process), PollCalls(process, simulation)
         #: By the first part of the functions' names.
         self._areas = {"fd": FdCalls(process), "path": self._path, "poll": self._poll,
-                       "sock": SockCalls(process), "clock": ClockCalls(process), "proc": ProcCalls()}
+                       "sock": SockCalls(process), "clock": simulation or ClockCalls(process), "proc": ProcCalls(),
+                       "random": simulation}
 
     def function(self, name: str) -> Callable[..., None] | None:
         """The implementation of a function; None if it is not here."""

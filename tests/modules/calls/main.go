@@ -153,6 +153,24 @@ func spin() {
 	}
 }
 
+// contend has goroutines wait for each other's lock, so often.
+//
+//go:wasmexport contend
+func contend(times int32) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range times {
+				mu.Lock()
+				time.Sleep(time.Millisecond)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+}
+
 //go:wasmexport sleep
 func sleep(milliseconds int64) { time.Sleep(time.Duration(milliseconds) * time.Millisecond) }
 

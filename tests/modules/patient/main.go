@@ -20,6 +20,7 @@ func callAgain(n int32) int32
 var (
 	waiting, cancelled, done atomic.Int64
 	release                  = make(chan struct{})
+	why                      atomic.Value // of the last one that was cancelled: its context's error
 )
 
 func init() {
@@ -29,14 +30,24 @@ func init() {
 		defer waiting.Add(-1)
 		select {
 		case <-ctx.Done():
-			if context.Cause(ctx) != guest.ErrNobodyWaits || !errors.Is(ctx.Err(), context.Canceled) {
+			if context.Cause(ctx) != guest.ErrNobodyWaits {
 				panic(fmt.Sprint("another cause: ", context.Cause(ctx)))
 			}
+			why.Store(ctx.Err().Error())
 			cancelled.Add(1)
-			return nil, ctx.Err()
+			return []byte("late"), nil
 		case <-release:
 			return p, nil
 		}
+	})
+	guest.Handle("why", func(p []byte) ([]byte, error) { return []byte(why.Load().(string)), nil })
+	// How many seconds its context still has, after Python has had a request to echo on the same slot.
+	guest.HandleContext("left", func(ctx context.Context, p []byte) ([]byte, error) {
+		if len(p) > 0 {
+			callAgain(7)
+		}
+		deadline, ok := ctx.Deadline()
+		return fmt.Appendf(nil, "%t %.3f", ok, time.Until(deadline).Seconds()), nil
 	})
 	// Answers at once; its context lives as long as it runs.
 	guest.HandleContext("echo", func(ctx context.Context, p []byte) ([]byte, error) {

@@ -1,6 +1,6 @@
 // Command plainnet uses package net as its arguments say, and imports nothing of gothreads: "itself" talks to itself over
-// TCP and UDP, "serve ADDRESS" echoes, "again ADDRESS" does so after it has closed a listener there, "answer ADDRESS"
-// answers datagrams, "once NETWORK ADDRESS" answers one client and fails, "unixgram OWN OTHER" sends a datagram, and
+// TCP and UDP, "serve ADDRESS" echoes, "again ADDRESS" does so after it has closed a listener there, "handed" does so on
+// sockets that systemd has opened, "answer ADDRESS" answers datagrams, "once NETWORK ADDRESS" answers one client and fails, "unixgram OWN OTHER" sends a datagram, and
 // "try" does what further arguments say, three each: what to do, the network, the address. "options" sets some of a
 // connection to itself. "pauses" has a hundred goroutines that wait, and prints how often the world was stopped for
 // anything but the collector from its first second to its fourth. "turns" prints the least number of reads of one
@@ -16,6 +16,8 @@ import (
 	"os"
 	"runtime"
 	"runtime/metrics"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -36,6 +38,19 @@ func main() {
 		itself()
 	case "serve":
 		serve(must(net.Listen("tcp", os.Args[2])))
+	case "handed": // as github.com/coreos/go-systemd/activation finds them
+		if os.Getenv("LISTEN_PID") != fmt.Sprint(os.Getpid()) {
+			panic("the sockets are not for this process")
+		}
+		names := strings.Split(os.Getenv("LISTEN_FDNAMES"), ":")
+		for i := range must(strconv.Atoi(os.Getenv("LISTEN_FDS"))) {
+			file := os.NewFile(uintptr(3+i), names[i])
+			l := must(net.FileListener(file))
+			file.Close()
+			fmt.Println(names[i])
+			go serve(l)
+		}
+		select {}
 	case "again":
 		must(net.Listen("tcp", os.Args[2])).Close()
 		_, err := net.Dial("tcp", os.Args[2])

@@ -52,7 +52,10 @@ func init() {
 		})
 	}
 	var profiled bytes.Buffer
-	guest.Handle("begin cpu profile", func([]byte) ([]byte, error) { return nil, pprof.StartCPUProfile(&profiled) })
+	guest.Handle("begin cpu profile", func([]byte) ([]byte, error) {
+		profiled.Reset()
+		return nil, pprof.StartCPUProfile(&profiled)
+	})
 	guest.Handle("end cpu profile", func([]byte) ([]byte, error) {
 		pprof.StopCPUProfile()
 		return profiled.Bytes(), nil

@@ -14,6 +14,11 @@ import (
 	"time"
 )
 
+// nothing is an export, which `gothreads serve` needs.
+//
+//go:wasmexport nothing
+func nothing() {}
+
 func main() {
 	got := make(chan os.Signal, 10)
 	switch os.Args[1] {

@@ -251,6 +251,14 @@ func Fail(how string) error {
 
 var paused, cancelled atomic.Int32
 
+// TimeLeft returns how many seconds its context still has, if it has a deadline.
+//
+//gothreads:export
+func TimeLeft(ctx context.Context) (float64, bool) {
+	deadline, ok := ctx.Deadline()
+	return time.Until(deadline).Seconds(), ok
+}
+
 //gothreads:export
 func Pause(ctx context.Context, seconds float64) (string, error) {
 	paused.Add(1)
@@ -289,6 +297,17 @@ func Odd() any { return make(chan int) }
 
 //gothreads:export
 func Exit(code int) { os.Exit(code) }
+
+// Size is of a file.
+//
+//gothreads:export
+func Size(path string) (int64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, fmt.Errorf("size: %w", err)
+	}
+	return info.Size(), nil
+}
 
 var held []float64
 

@@ -21,7 +21,8 @@
 // wasm_pc_f_loop_export ends with a normal return.
 //
 // What is there: fast bodies, their table, cold exits, a way back into fast code for loops that were preempted (reentry),
-// several copies of small loops in one (unroll), comparing memory by words (memory).
+// several copies of small loops in one (unroll), other code for what the standard library does with memory (intrinsics),
+// loads and stores for small values (moves).
 // What is not: old bodies without what is never resumed; a stop check in place of the engine's epochs.
 package fast
 
@@ -45,12 +46,18 @@ type Result struct {
 }
 
 type optimizer struct {
-	m      *wasm.Module
-	goType int
-	lifter lifter
-	cold   map[int]bool // functions that do not return to where they were called
-	check  map[int]bool // the function of preemption checks
-	work   Work
+	m       *wasm.Module
+	goType  int
+	lifter  lifter
+	cold    map[int]bool // functions that do not return to where they were called
+	check   map[int]bool // the function of preemption checks
+	options Options
+	work    Work
+}
+
+// Options say how to optimize.
+type Options struct {
+	Baseline bool // use no instructions for vectors, which an engine may lack
 }
 
 // Work says how to go through many functions. Do calls do(0) to do(n-1), perhaps in parallel. Step is called as often as
@@ -73,7 +80,7 @@ type lifted struct {
 
 // Lift returns a function as basic blocks that begin at its beginning, with calls in terms of Go's convention.
 func Lift(m *wasm.Module, function int) (*ir.Func, error) {
-	o, err := newOptimizer(m, Work{})
+	o, err := newOptimizer(m, Options{}, Work{})
 	if err != nil {
 		return nil, err
 	}
@@ -81,20 +88,20 @@ func Lift(m *wasm.Module, function int) (*ir.Func, error) {
 	return l.f, err
 }
 
-func newOptimizer(m *wasm.Module, work Work) (*optimizer, error) {
+func newOptimizer(m *wasm.Module, options Options, work Work) (*optimizer, error) {
 	goFn := wasm.FuncType{Params: []wasm.ValType{wasm.I32}, Results: []wasm.ValType{wasm.I32}}
 	goType := slices.IndexFunc(m.Types, goFn.Equal)
 	if goType < 0 || len(m.Globals) == 0 || m.Globals[globalSP] != (wasm.Global{Type: wasm.I32, Mutable: true}) {
 		return nil, errors.New("not a module that Go's linker made")
 	}
-	o := &optimizer{m: m, goType: goType, work: work, cold: named(m, coldNames...), check: named(m, checkName)}
+	o := &optimizer{m: m, goType: goType, options: options, work: work, cold: named(m, coldNames...), check: named(m, checkName)}
 	o.lifter = lifter{m: m, goFn: goFn, pure: pureFunctions(m, goFn)}
 	return o, nil
 }
 
 // Optimize adds fast bodies to a module. After an error it must not be used.
-func Optimize(m *wasm.Module, work Work) (*Result, error) {
-	o, err := newOptimizer(m, work)
+func Optimize(m *wasm.Module, options Options, work Work) (*Result, error) {
+	o, err := newOptimizer(m, options, work)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +112,6 @@ func Optimize(m *wasm.Module, work Work) (*Result, error) {
 	if len(candidates) == 0 {
 		return nil, errors.New("no function in it is as Go's compiler makes them")
 	}
-	compareWords(m)
 	return result, o.add(candidates, result)
 }
 
@@ -233,14 +239,21 @@ func (o *optimizer) emit(candidates []*lifted, n int, low *lowerer) (bodies [][]
 	after.Funcs = slices.Concat(m.Funcs, slices.Repeat([]int{o.goType}, n))
 	bodies = make([][]byte, n)
 	flats, errs := make([]bool, len(candidates)), make([]error, len(candidates))
-	one := func(f *ir.Func, body int) (structured bool, err error) {
+	one := func(f *ir.Func, body int, whole bool) (structured bool, err error) {
 		for _, b := range f.Blocks {
 			leaveCold(b, o.check)
 			checkDropped(b)
 		}
 		o.unroll(f)
+		moves := &mover{f: f, baseline: o.options.Baseline, locals: map[wasm.ValType][2]int{}}
 		for _, b := range f.Blocks {
 			low.block(b)
+			moves.block(b)
+		}
+		if whole {
+			if err := o.addIntrinsic(f); err != nil {
+				return false, err
+			}
 		}
 		f.Simplify()
 		code, structured := f.Emit()
@@ -254,10 +267,10 @@ func (o *optimizer) emit(candidates []*lifted, n int, low *lowerer) (bodies [][]
 		o.work.Step()
 		c := candidates[i]
 		for _, r := range c.reentries { // first: the function's own blocks are used up
-			_, err := one(c.f.From(r.begin), r.body)
+			_, err := one(c.f.From(r.begin), r.body, false)
 			errs[i] = errors.Join(errs[i], err)
 		}
-		structured, err := one(c.f, low.bodies[c.f.Index])
+		structured, err := one(c.f, low.bodies[c.f.Index], true)
 		errs[i], flats[i] = errors.Join(errs[i], err), !structured
 		c.f.Blocks, c.depth = nil, nil // the blocks of a large module take gigabytes
 		for _, r := range c.reentries {

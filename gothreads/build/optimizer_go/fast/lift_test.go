@@ -77,7 +77,7 @@ func liftCode(t *testing.T, code []wasm.Instr) (*lifted, *Result, error) {
 			do(i)
 		}
 	}
-	o, err := newOptimizer(m, Work{inOrder, func() {}})
+	o, err := newOptimizer(m, Options{}, Work{inOrder, func() {}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ package ir
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"optimizer/wasm"
 )
@@ -59,6 +60,12 @@ func (f *Func) New() *Block {
 	f.made++
 	f.Blocks = append(f.Blocks, b)
 	return b
+}
+
+// NewLocal adds a local.
+func (f *Func) NewLocal(t wasm.ValType) int {
+	f.Locals = append(slices.Clip(f.Locals), wasm.LocalRun{Count: 1, Type: t})
+	return len(f.Locals.Types(f.Type.Params)) - 1
 }
 
 // Goto makes the block end with a jump.

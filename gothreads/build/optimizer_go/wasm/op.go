@@ -48,11 +48,15 @@ const (
 	prefixAtomics    = 3 // 0xfe
 	memoryInit    Op = prefixNumbers<<prefixShift | 8
 	dataDrop      Op = prefixNumbers<<prefixShift | 9
-	memoryCopy    Op = prefixNumbers<<prefixShift | 10
-	memoryFill    Op = prefixNumbers<<prefixShift | 11
+	MemoryCopy    Op = prefixNumbers<<prefixShift | 10
+	MemoryFill    Op = prefixNumbers<<prefixShift | 11
 	vectorConst   Op = prefixVectors<<prefixShift | 12
 	vectorMix     Op = prefixVectors<<prefixShift | 13
 	atomicFence   Op = prefixAtomics<<prefixShift | 3
+
+	V128Load   Op = prefixVectors << prefixShift
+	V128Store  Op = prefixVectors<<prefixShift | 0x0b
+	I8x16Splat Op = prefixVectors<<prefixShift | 0x0f
 )
 
 // Instructions that exist only between passes: package fast makes them, and turns them into others. They call by Go's
@@ -87,7 +91,7 @@ const (
 )
 
 // An opInfo describes an instruction. signature is what it pops, ":" and what it pushes: i and I are i32 and i64, f and
-// F are f32 and f64. It is "" for instructions whose types depend on something else, or that are not known here.
+// F are f32 and f64, v is v128. It is "" for instructions whose types depend on something else, or are not known here.
 type opInfo struct {
 	name      string
 	signature string
@@ -162,6 +166,13 @@ iI: i64.atomic.store
 ii: i32.atomic.store8 i32.atomic.store16
 iI: i64.atomic.store8 i64.atomic.store16 i64.atomic.store32`
 
+// vectors has the instructions for vectors that the optimizer uses.
+var vectors = map[Op]opInfo{
+	0x00: {"v128.load", "i:v", memory}, 0x0b: {"v128.store", "iv:", memory}, 0x0f: {"i8x16.splat", "i:v", none},
+	0x23: {"i8x16.eq", "vv:v", none}, 0x4e: {"v128.and", "vv:v", none}, 0x50: {"v128.or", "vv:v", none},
+	0x51: {"v128.xor", "vv:v", none}, 0x53: {"v128.any_true", "v:i", none}, 0x64: {"i8x16.bitmask", "v:i", none},
+}
+
 var ops = opTable()
 
 func opTable() map[Op]opInfo {
@@ -180,7 +191,7 @@ func opTable() map[Op]opInfo {
 		I32Const: {"i32.const", ":i", signed}, I64Const: {"i64.const", ":I", signed},
 		0x43: {"f32.const", ":f", four}, 0x44: {"f64.const", ":F", eight},
 		memoryInit: {"memory.init", "iii:", twoIndices}, dataDrop: {"data.drop", ":", index},
-		memoryCopy: {"memory.copy", "iii:", twoIndices}, memoryFill: {"memory.fill", "iii:", index},
+		MemoryCopy: {"memory.copy", "iii:", twoIndices}, MemoryFill: {"memory.fill", "iii:", index},
 		prefixAtomics << prefixShift:   {"memory.atomic.notify", "ii:i", memory},
 		prefixAtomics<<prefixShift | 1: {"memory.atomic.wait32", "iiI:i", memory},
 		prefixAtomics<<prefixShift | 2: {"memory.atomic.wait64", "iII:i", memory},
@@ -208,7 +219,7 @@ func opTable() map[Op]opInfo {
 			at++
 		}
 	}
-	// SIMD: what follows each code, so that functions with it can be read and written. Their types are not here yet.
+	// SIMD: what follows each code, so that functions with it can be read and written. Of a few, the types follow.
 	for n := Op(0); n <= 0x113; n++ {
 		kind := none
 		switch {
@@ -222,6 +233,9 @@ func opTable() map[Op]opInfo {
 			kind = memoryLane
 		}
 		table[prefixVectors<<prefixShift|n] = opInfo{fmt.Sprintf("v128.%#x", uint32(n)), "", kind}
+	}
+	for n, known := range vectors {
+		table[prefixVectors<<prefixShift|n] = known
 	}
 	return table
 }
@@ -264,3 +278,6 @@ func (op Op) String() string {
 
 // Opens reports whether the instruction begins a block.
 func (op Op) Opens() bool { return op == OpBlock || op == OpLoop || op == OpIf }
+
+// IsVector reports whether the instruction is one for vectors (SIMD), which an engine may lack.
+func (op Op) IsVector() bool { return op>>prefixShift == prefixVectors }

@@ -68,7 +68,7 @@ var effects = func() map[Op]effect {
 				side = &e.pushes
 				continue
 			}
-			*side = append(*side, map[rune]ValType{'i': I32, 'I': I64, 'f': F32, 'F': F64}[c])
+			*side = append(*side, map[rune]ValType{'i': I32, 'I': I64, 'f': F32, 'F': F64, 'v': V128}[c])
 		}
 		found[op] = e
 	}

@@ -28,7 +28,8 @@ import (
 type Handler func(payload []byte) ([]byte, error)
 
 // A ContextHandler is a Handler that learns when nobody waits for its answer any more: the caller has timed out or has
-// gone. Then ctx is cancelled, with ErrNobodyWaits as its cause, and the handler's result is discarded.
+// gone. Then ctx is cancelled, with ErrNobodyWaits as its cause, and the handler's result is discarded. ctx.Deadline
+// is when the caller's timeout is over (not with on_timeout="continue": then nothing is cancelled).
 type ContextHandler func(ctx context.Context, payload []byte) ([]byte, error)
 
 // ErrNobodyWaits is the cause when the context of a ContextHandler is cancelled.

@@ -2,6 +2,7 @@ package slot
 
 import (
 	"runtime"
+	"time"
 	"unsafe"
 )
 
@@ -54,17 +55,35 @@ func payload(p unsafe.Pointer, n uint32) unsafe.Pointer {
 // request answers the request that the host has put into the buffer: the handler's name, then the payload.
 //
 //go:wasmexport gothreads_request
-func request(p unsafe.Pointer, nameLength uint32) {
-	s := (*Slot)(p)
-	in := s.in
-	s.in = nil
+func request(p unsafe.Pointer, nameLength uint32) { (*Slot)(p).serve(nameLength, 0) }
+
+// tracedRequest does the same for a request that belongs to a trace, whose headers are between name and payload.
+//
+//go:wasmexport gothreads_traced_request
+func tracedRequest(p unsafe.Pointer, nameLength, traceLength uint32) {
+	(*Slot)(p).serve(nameLength, traceLength)
+}
+
+// timeLeft says how many nanoseconds are left for the next request on the slot. The host has its own clock.
+//
+//go:wasmexport gothreads_time_left
+func timeLeft(p unsafe.Pointer, nanoseconds int64) {
+	(*Slot)(p).deadline = time.Now().Add(time.Duration(nanoseconds))
+}
+
+func (s *Slot) serve(nameLength, traceLength uint32) {
+	in, deadline := s.in, s.deadline
+	s.in, s.deadline = nil, time.Time{} // requests inside this one have their own
+
 	if s.last++; s.last == 0 { // after 4,294,967,295 requests
 		s.last = 1
 	}
 	if s.parts != nil { // the host has copied them
 		s.parts = nil
 	}
-	reply, status, lent := s.answer(string(in[:nameLength]), in[nameLength:], s.last)
+	trace := string(in[nameLength:][:traceLength]) // no part of the payload, whose memory may be used again
+	r := Request{s.last, trace, deadline}
+	reply, status, lent := s.answer(string(in[:nameLength]), in[nameLength+traceLength:], r)
 	if lent && cap(in) <= MostLent {
 		s.lent = in
 	}
@@ -75,7 +94,7 @@ func request(p unsafe.Pointer, nameLength uint32) {
 //
 //go:wasmexport gothreads_handlers
 func handlerNames(p unsafe.Pointer) {
-	(*Slot)(p).reply(names(), OK)
+	(*Slot)(p).reply(names(all), OK)
 }
 
 // mostStacks bounds the traceback that stacks replies with, in bytes.

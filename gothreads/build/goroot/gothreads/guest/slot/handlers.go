@@ -11,11 +11,16 @@ import (
 )
 
 // A Handler answers requests: one of the two functions does. Lent: the payload is valid only until the handler returns.
+// Open: the handler streams; this opens a stream of its answer.
 type Handler struct {
 	Plain       func(payload []byte) ([]byte, error)
 	WithContext func(ctx context.Context, payload []byte) ([]byte, error)
 	Lent        bool
+	Open        Typed
 }
+
+// Typed answers a request of gothreads' own: a call of a typed function, or what belongs to one.
+type Typed func(s *Slot, r Request, payload []byte) ([]byte, Status)
 
 // A Status tells the host what the reply is.
 type Status uint32
@@ -32,12 +37,12 @@ const (
 // MostLent is the most memory, in bytes, that a slot keeps for the next payload.
 const MostLent = 256<<10 + 256
 
-// typedPrefix is what the name of a typed function has before it, in place of a handler's name.
-const typedPrefix = "gothreads:"
-
-// Typed has the typed functions by name. Package wire puts them there, in init functions, which have all run before the
-// host calls anything.
-var Typed = map[string]func(s *Slot, request uint32, payload []byte) ([]byte, Status){}
+// typedPrefix is what the name of a typed function has before it, in place of a handler's name; openPrefix, that of a
+// handler that streams.
+const (
+	typedPrefix = "gothreads:"
+	openPrefix  = "open "
+)
 
 // WatchCancels lets the host cancel requests from now on. Package guest sets it.
 var WatchCancels func()
@@ -45,7 +50,8 @@ var WatchCancels func()
 var handlers = struct {
 	sync.RWMutex
 	byName map[string]Handler
-}{byName: map[string]Handler{}}
+	typed  map[string]Typed
+}{byName: map[string]Handler{}, typed: map[string]Typed{}}
 
 // Register registers a handler. False: the name is taken.
 func Register(name string, h Handler) bool {
@@ -58,13 +64,22 @@ func Register(name string, h Handler) bool {
 	return true
 }
 
-// names returns the sorted names of the registered handlers, one per line.
-func names() []byte {
+// Export makes a typed function known.
+func Export(name string, call Typed) {
+	handlers.Lock()
+	defer handlers.Unlock()
+	handlers.typed[name] = call
+}
+
+// names returns the sorted names of the registered handlers that are wanted, one per line.
+func names(wanted func(h Handler) bool) []byte {
 	handlers.RLock()
 	defer handlers.RUnlock()
 	list := make([]string, 0, len(handlers.byName))
-	for name := range handlers.byName {
-		list = append(list, name)
+	for name, h := range handlers.byName {
+		if wanted(h) {
+			list = append(list, name)
+		}
 	}
 	slices.Sort(list)
 	return []byte(strings.Join(list, "\n"))
@@ -72,29 +87,55 @@ func names() []byte {
 
 // answer runs the handler of that name. lent reports that the payload's memory is free again. (name must not escape:
 // then request makes it without memory of the heap.)
-func (s *Slot) answer(name string, payload []byte, request uint32) (reply []byte, status Status, lent bool) {
-	handlers.RLock()
-	h, found := handlers.byName[name]
-	handlers.RUnlock()
-	if !found {
-		if name, found := strings.CutPrefix(name, typedPrefix); found && Typed[name] != nil {
-			reply, status = Typed[name](s, request, payload)
-			return reply, status, true
-		}
-		return names(), Unknown, true
+func (s *Slot) answer(name string, payload []byte, r Request) (reply []byte, status Status, lent bool) {
+	h, typed, found := find(name)
+	if typed != nil {
+		reply, status = typed(s, r, payload)
+		return reply, status, true
 	}
-	reply, err := s.run(h, payload, request)
+	if !found {
+		return names(all), Unknown, true
+	}
+	reply, err := s.run(h, payload, r)
 	if err != nil {
 		return []byte(err.Error()), Error, h.Lent
 	}
 	return reply, OK, h.Lent
 }
 
-func (s *Slot) run(h Handler, payload []byte, request uint32) ([]byte, error) {
+// find returns the handler of that name, or what else answers to it; nil and false: there is neither.
+func find(name string) (h Handler, typed Typed, found bool) {
+	handlers.RLock()
+	defer handlers.RUnlock()
+	if h, found = handlers.byName[name]; found {
+		return h, nil, true
+	}
+	name, found = strings.CutPrefix(name, typedPrefix)
+	if !found {
+		return h, nil, false
+	}
+	if opened, found := strings.CutPrefix(name, openPrefix); found {
+		return h, handlers.byName[opened].Open, false
+	}
+	if name == "streams" {
+		return h, streams, false
+	}
+	return h, handlers.typed[name], false
+}
+
+// streams replies with the names of the handlers that stream, one per line.
+func streams(*Slot, Request, []byte) ([]byte, Status) {
+	return names(func(h Handler) bool { return h.Open != nil }), OK
+}
+
+// all wants every handler.
+func all(Handler) bool { return true }
+
+func (s *Slot) run(h Handler, payload []byte, r Request) ([]byte, error) {
 	if h.Plain != nil {
 		return h.Plain(payload)
 	}
-	ctx, end := s.Begin(request)
+	ctx, end := s.Begin(r)
 	defer end()
 	return h.WithContext(ctx, payload)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"time"
 	"unsafe"
 )
 
@@ -32,7 +33,8 @@ type Slot struct {
 	lent  []byte
 	parts [][]byte // the reply of a typed function refers to them
 
-	last uint32 // the last request's number; the host, too, numbers them from 1
+	last     uint32    // the last request's number; the host, too, numbers them from 1
+	deadline time.Time // of the next request
 
 	mu      sync.Mutex
 	early   uint32 // a request's number, if the host has given it up before it has begun here
@@ -48,9 +50,34 @@ var open = struct {
 // number returns the slot's address, by which the host knows it.
 func (s *Slot) number() uint32 { return uint32(uintptr(unsafe.Pointer(s))) }
 
+// A Request is one request: its number in its slot, the headers of the trace that it belongs to, a line each, and when
+// the host will give it up; zero: not by itself.
+type Request struct {
+	Number   uint32
+	Trace    string
+	Deadline time.Time
+}
+
+// traceKey is the key of a context's trace.
+type traceKey struct{}
+
+// Trace returns the headers that a request's context has; "" if it has none.
+func Trace(ctx context.Context) string {
+	trace, _ := ctx.Value(traceKey{}).(string)
+	return trace
+}
+
 // Begin returns the context of a request, and the function that ends it.
-func (s *Slot) Begin(request uint32) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(context.Background())
+func (s *Slot) Begin(r Request) (context.Context, func()) {
+	parent, request := context.Background(), r.Number
+	if r.Trace != "" {
+		parent = context.WithValue(parent, traceKey{}, r.Trace)
+	}
+	stop := context.CancelFunc(func() {})
+	if !r.Deadline.IsZero() {
+		parent, stop = context.WithDeadlineCause(parent, r.Deadline, ErrNobodyWaits)
+	}
+	ctx, cancel := context.WithCancelCause(parent)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.early == request {
@@ -66,6 +93,7 @@ func (s *Slot) Begin(request uint32) (context.Context, func()) {
 		delete(s.running, request)
 		s.mu.Unlock()
 		cancel(nil)
+		stop()
 	}
 }
 

@@ -12,23 +12,23 @@ import (
 
 // Export exports a function: the generated code that reads its arguments, calls it, and writes its results.
 func Export(name string, call func(c *Call)) {
-	slot.Typed[name] = func(s *slot.Slot, _ uint32, payload []byte) ([]byte, slot.Status) {
+	slot.Export(name, func(s *slot.Slot, _ slot.Request, payload []byte) ([]byte, slot.Status) {
 		c := newCall(payload)
 		call(&c)
 		return c.answer(s)
-	}
+	})
 }
 
 // ExportContext exports a function that takes a context.
 func ExportContext(name string, call func(ctx context.Context, c *Call)) {
 	slot.WatchCancels()
-	exportContext(name, call)
+	slot.Export(name, typed(call))
 }
 
-// exportContext does the same for a function whose context ends only after WatchCancels.
-func exportContext(name string, call func(ctx context.Context, c *Call)) {
-	slot.Typed[name] = func(s *slot.Slot, request uint32, payload []byte) ([]byte, slot.Status) {
-		ctx, end := s.Begin(request)
+// typed returns what answers requests for a function whose context ends only after WatchCancels.
+func typed(call func(ctx context.Context, c *Call)) slot.Typed {
+	return func(s *slot.Slot, r slot.Request, payload []byte) ([]byte, slot.Status) {
+		ctx, end := s.Begin(r)
 		defer end()
 		c := newCall(payload)
 		call(ctx, &c)

@@ -22,8 +22,9 @@ const (
 	kindFloat32
 	kindFloat64
 	kindComplex
-	kindPart = 32
-	kindTime = 255 // MessagePack's own: -1
+	kindMissing // a missing value of pandas: a nil pointer, nil, or nothing that fits
+	kindPart    = 32
+	kindTime    = 255 // MessagePack's own: -1
 )
 
 var kindNames = [...]string{"", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32",
@@ -105,7 +106,7 @@ func sign[T Number](kind byte) byte {
 }
 
 // Numbers reads a slice of numbers: a buffer of numbers, or a list. Of a buffer of another type, all numbers must have
-// the same value in this type.
+// the same value in this type; but a float64 is rounded to a float32.
 func Numbers[T Number](r *Reader) []T {
 	if r.Fault == nil && isExtension(r.peek()) {
 		before := r.at
@@ -191,6 +192,16 @@ func share[T Number](r *Reader, data []byte) []T {
 	return list
 }
 
+// beyond returns the least power of two that is above all integers of a type.
+func beyond[T Number]() float64 {
+	var zero T
+	limit := math.Ldexp(1, int(unsafe.Sizeof(zero))*8)
+	if isSigned[T]() {
+		limit /= 2
+	}
+	return limit
+}
+
 func convert[From, T Number](r *Reader, data []byte) []T {
 	if isFloat[From]() && !isFloat[T]() {
 		r.fail("expected an array of %s, got one of %s", kindName(kindOf[T]()), kindName(kindOf[From]()))
@@ -198,15 +209,22 @@ func convert[From, T Number](r *Reader, data []byte) []T {
 	}
 	from := share[From](r, data)
 	list := make([]T, len(from))
+	limit := beyond[From]()
 	for i, number := range from {
 		list[i] = T(number)
 		lost := From(list[i]) != number || (list[i] < 0) != (number < 0)
-		if isFloat[T]() { // rounding is no loss; infinity is
+		switch {
+		case isFloat[From](): // rounding is no loss; infinity is
 			lost = math.IsInf(float64(list[i]), 0) && !math.IsInf(float64(number), 0)
+		case isFloat[T](): // a float beyond the integers is converted to the largest
+			lost = lost || float64(list[i]) >= limit
 		}
 		if lost {
 			r.fail("expected an array of %s, got one of %s with %v", kindName(kindOf[T]()),
 				kindName(kindOf[From]()), number)
+			if isFloat[T]() && !isFloat[From]() {
+				r.Fault.Message += ", which would be rounded"
+			}
 			r.BadAt(i)
 			return nil
 		}

@@ -102,19 +102,41 @@ func (f objectReader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	p = p[:min(len(p), mostChunk)]
+	data, err := f.read(min(len(p), mostChunk))
+	return copy(p, data), err
+}
+
+// WriteTo is what io.Copy uses: it takes as much at a time as there may be.
+func (f objectReader) WriteTo(w io.Writer) (written int64, err error) {
+	for {
+		data, err := f.read(mostChunk)
+		if err == io.EOF {
+			return written, nil
+		} else if err != nil {
+			return written, err
+		}
+		n, err := w.Write(data)
+		written += int64(n)
+		if err != nil {
+			return written, err
+		}
+	}
+}
+
+// read returns up to size bytes; io.EOF: there are no more.
+func (f objectReader) read(size int) ([]byte, error) {
 	w := f.object.Arguments(1)
-	w.Int(int64(len(p)))
+	w.Int(int64(size))
 	data, err := f.object.call(f.object.ctx, w)
 	switch {
 	case err != nil:
-		return 0, err
+		return nil, err
 	case len(data) == 0:
-		return 0, io.EOF
-	case len(data) > len(p):
-		return 0, fmt.Errorf("%s: its read returned %d bytes, of %d that were asked for", f.object.name, len(data), len(p))
+		return nil, io.EOF
+	case len(data) > size:
+		return nil, fmt.Errorf("%s: its read returned %d bytes, of %d that were asked for", f.object.name, len(data), size)
 	}
-	return copy(p, data), nil
+	return data, nil
 }
 
 type objectWriter struct{ object Object }

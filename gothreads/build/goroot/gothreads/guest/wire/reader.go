@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 	"strconv"
 	"strings"
 	"time"
@@ -63,7 +64,13 @@ func (r *Reader) fail(format string, args ...any) {
 }
 
 func (r *Reader) expected(what string) {
-	r.fail("expected %s, got %s", what, r.what())
+	got := r.what()
+	if got == "float" {
+		if probe := *r; math.IsNaN(probe.Float()) {
+			got = "the float nan, which pandas and NumPy have for missing values"
+		}
+	}
+	r.fail("expected %s, got %s", what, got)
 }
 
 // Bad reports whether there was a fault. If so, it was in the field or argument of this name.
@@ -94,6 +101,18 @@ func (r *Reader) BadKey(key any) bool {
 		text = strings.ToValidUTF8(text[:40], "") + "…"
 	}
 	r.Fault.Path = "[" + text + "]" + r.Fault.Path
+	return true
+}
+
+// WrongKey is Bad for a key of a map: the path is the map's.
+func (r *Reader) WrongKey() bool {
+	if r.Fault == nil {
+		return false
+	}
+	if r.Fault.Path != "" { // within the key
+		r.Fault.Message = strings.TrimPrefix(r.Fault.Path, ".") + ": " + r.Fault.Message
+	}
+	*r.Fault = Fault{Message: "a key: " + r.Fault.Message}
 	return true
 }
 
@@ -153,8 +172,8 @@ func (r *Reader) number(size int) uint64 {
 	return binary.BigEndian.Uint64(b)
 }
 
-// nonsense is what a byte is that begins no value.
-const nonsense = "a damaged message"
+// What values are that have no type: a byte that begins none, and one that is missing.
+const nonsense, missing = "a damaged message", "a missing value (NA or NaT of pandas)"
 
 // what names the type of the next value, in Python's words.
 func (r *Reader) what() string {
@@ -188,14 +207,22 @@ func (r *Reader) what() string {
 		return "datetime"
 	case kind == kindComplex:
 		return "complex"
+	case kind == kindMissing:
+		return missing
 	}
 	return "an array of " + kindName(kind)
 }
 
-// Nil reports whether the next value is nil, and skips it if it is.
+// Nil reports whether the next value is nil, or missing, and skips it if it is.
 func (r *Reader) Nil() bool {
-	if r.Fault == nil && r.at < len(r.in) && r.in[r.at] == 0xc0 {
+	switch {
+	case r.Fault != nil || r.at >= len(r.in):
+		return false
+	case r.in[r.at] == 0xc0:
 		r.at++
+		return true
+	case isExtension(r.in[r.at]) && r.what() == missing:
+		r.extension()
 		return true
 	}
 	return false
@@ -278,8 +305,11 @@ func (r *Reader) integer(what string) (integer, bool) {
 	return integer{}, false
 }
 
-// Float reads a float64. It takes an int, too, as Python does.
-func (r *Reader) Float() float64 {
+// Float reads a float64. It takes an int, too, if there is a float64 of that value.
+func (r *Reader) Float() float64 { return r.float(53) }
+
+// float reads a float64; an int only if it has at most so many digits in binary, besides zeros at the end.
+func (r *Reader) float(digits int) float64 {
 	switch r.peek() {
 	case 0xcb:
 		r.at++
@@ -289,15 +319,19 @@ func (r *Reader) Float() float64 {
 		return float64(math.Float32frombits(uint32(r.number(4))))
 	}
 	value, _ := r.integer("float")
-	if value.tooBig {
-		return float64(uint64(value.number))
+	size, number := uint64(value.number), float64(uint64(value.number))
+	if value.number < 0 && !value.tooBig {
+		size, number = -size, float64(value.number)
 	}
-	return float64(value.number)
+	if bits.Len64(size)-bits.TrailingZeros64(size) > digits {
+		r.fail("expected a float, got the int %v, which would be rounded: give float(%[1]v)", value)
+	}
+	return number
 }
 
-// Float32 reads a float32. Infinity only if it was infinite.
+// Float32 reads a float32, to which a float64 is rounded. Infinity only if it was infinite.
 func (r *Reader) Float32() float32 {
-	value := r.Float()
+	value := r.float(24)
 	narrow := float32(value)
 	if math.IsInf(float64(narrow), 0) && !math.IsInf(value, 0) {
 		r.fail("expected a float from -%[1]g to %[1]g, got %[2]g", math.MaxFloat32, value)
@@ -433,6 +467,9 @@ func (r *Reader) Struct(name string, tag uint32, fields int) bool {
 	before := r.at
 	n := r.header(name, 0x90, 0xdc, 1)
 	if r.Fault != nil {
+		if strings.Contains(r.Fault.Message, "got an array") {
+			r.Fault.Message += rows
+		}
 		return false
 	}
 	if n > 0 {
@@ -445,16 +482,25 @@ func (r *Reader) Struct(name string, tag uint32, fields int) bool {
 	return false
 }
 
+// Classes has the names of the program's structs, by their tags. Init functions write it.
+var Classes = map[uint32]string{}
+
 // other names a list that is not the struct that was expected.
 func (r *Reader) other() string {
 	probe := *r
 	if n := probe.Array(); n > 0 {
 		if tag, ok := probe.integer("int"); ok && tag.number > 1<<24 {
+			if name := Classes[uint32(tag.number)]; name != "" {
+				return name
+			}
 			return "an object of another class, or of another version of the module"
 		}
 	}
-	return "list"
+	return "list" + rows
 }
+
+// rows is what to do with a table.
+const rows = ` (a dict is taken, too; those of a DataFrame are df.to_dict("records"))`
 
 // Key reads a field's name in a struct that is written as a map. The bytes lie in the message.
 func (r *Reader) Key() []byte { return r.text("str") }
@@ -564,8 +610,8 @@ func (r *Reader) Any() any {
 	}
 	defer r.Leave()
 	switch what := r.what(); what {
-	case "None":
-		r.at++
+	case "None", missing:
+		r.Nil()
 		return nil
 	case "bool":
 		return r.Bool()
@@ -598,8 +644,7 @@ func (r *Reader) Any() any {
 		found := make(map[string]any, n)
 		for range n {
 			key := r.String()
-			if r.Fault != nil {
-				r.Fault.Message = "a key: " + r.Fault.Message
+			if r.WrongKey() {
 				return nil
 			}
 			if found[key] = r.Any(); r.BadKey(key) {

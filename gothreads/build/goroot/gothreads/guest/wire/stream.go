@@ -26,6 +26,7 @@ type Stream struct {
 	// Closed is closed when the host wants no more items.
 	Closed chan struct{}
 
+	id   uint64
 	run  func(s *Stream)
 	life *Lifetime // of the function's context, if it takes one
 
@@ -48,10 +49,11 @@ var streams = struct {
 	byID map[uint64]*Stream
 }{byID: map[uint64]*Stream{}}
 
-func init() {
+// exportStreams exports what the host uses them with. Programs without streams do not pay for it.
+var exportStreams = sync.OnceFunc(func() {
 	// Its context ends when nobody waits any more. Otherwise requests that wait for items could hold all callers, and
 	// none would be left for those that close the streams.
-	exportContext("stream next", func(ctx context.Context, c *Call) {
+	ExportContext("stream next", func(ctx context.Context, c *Call) {
 		id, ok := c.id()
 		if !ok {
 			return
@@ -77,7 +79,7 @@ func init() {
 		}
 		c.Out.Array(0)
 	})
-}
+})
 
 // id reads the argument of a request, the number of a stream. False: the request is refused.
 func (c *Call) id() (id uint64, ok bool) {
@@ -101,18 +103,20 @@ func remove(id uint64) *Stream {
 
 // Stream replies with a new stream. run writes its items: Item, what writes one, Next; and again, until Next returns
 // false or there are no more. life is the lifetime of the function's context; nil if it takes none.
-func (c *Call) Stream(life *Lifetime, run func(s *Stream)) {
+func (c *Call) Stream(life *Lifetime, run func(s *Stream)) *Stream {
+	exportStreams()
 	s := &Stream{Closed: make(chan struct{}), run: run, life: life, most: 1}
 	s.changed.L = &s.mu
 	if life != nil {
 		life.kept = true
 	}
-	slot.WatchCancels()
 	streams.Lock()
 	defer streams.Unlock()
 	streams.last++
-	streams.byID[streams.last] = s
-	c.Out.Uint(streams.last)
+	s.id = streams.last
+	streams.byID[s.id] = s
+	c.Out.Uint(s.id)
+	return s
 }
 
 // Item returns where to write the next item.
@@ -150,10 +154,7 @@ func (s *Stream) full() bool {
 func (s *Stream) next(ctx context.Context, c *Call) (last bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.started {
-		s.started = true
-		go s.produce()
-	}
+	s.start()
 	if s.empty() {
 		unlink := context.AfterFunc(ctx, s.wake)
 		defer unlink()
@@ -181,6 +182,14 @@ func (s *Stream) next(ctx context.Context, c *Call) (last bool) {
 	return last
 }
 
+// start starts the goroutine. Under mu.
+func (s *Stream) start() {
+	if !s.started {
+		s.started = true
+		go s.produce()
+	}
+}
+
 // empty reports whether there is nothing to reply with yet.
 func (s *Stream) empty() bool { return s.count == 0 && !s.ended && !s.closed }
 
@@ -196,7 +205,7 @@ func (s *Stream) produce() {
 		s.ended = true
 		s.changed.Broadcast()
 		s.mu.Unlock()
-		s.life.end()
+		s.life.end(nil)
 	}()
 	s.run(s)
 }
@@ -210,12 +219,12 @@ func (s *Stream) close() {
 	s.closed = true
 	close(s.Closed)
 	s.changed.Broadcast()
-	s.life.end()
+	s.life.end(slot.ErrNobodyWaits)
 }
 
 // A Lifetime is that of the context of a function that returns a stream: until the stream ends, if there is one.
 type Lifetime struct {
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	unlink func() bool
 	kept   bool
 }
@@ -224,19 +233,19 @@ type Lifetime struct {
 func Long(ctx context.Context) (context.Context, *Lifetime) {
 	long, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	unlink := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
-	return long, &Lifetime{func() { cancel(nil) }, unlink, false}
+	return long, &Lifetime{cancel, unlink, false}
 }
 
 // Returned is called when the function has returned. The context goes on only for a stream.
 func (l *Lifetime) Returned() {
 	l.unlink()
 	if !l.kept {
-		l.cancel()
+		l.cancel(nil)
 	}
 }
 
-func (l *Lifetime) end() {
+func (l *Lifetime) end(cause error) {
 	if l != nil {
-		l.cancel()
+		l.cancel(cause)
 	}
 }

@@ -1,0 +1,3 @@
+module remote_go
+
+go 1.25

@@ -1,0 +1,3 @@
+module serving_load_go
+
+go 1.25

@@ -1,0 +1,51 @@
+"""Calls of handlers that stream (guest.HandleStream): Go reads a body as it comes, and Python what Go writes.
+
+The body is lent to Go, as a typed function's file object is, and the answer is an iterator of Go's, whose items are
+what the handler has written. So all that these are bounded by holds here, too. The other side is
+build/goroot/gothreads/guest/wire/pieces.go.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from msgspec.msgpack import encode
+
+from gothreads.text import shown
+from gothreads.typed.batches import Batches
+from gothreads.typed.caller import Call, made
+from gothreads.typed.classes import classes_of
+from gothreads.typed.lending import Loan, lender_of, raised
+from gothreads.typed.schema import Field, Type
+from gothreads.typed.streams import ByteStream
+from gothreads.typed.values import ErrorDecoder, TypeDecoder
+
+#: What the handler's name has before it (build/goroot/gothreads/guest/slot/handlers.go).
+OPEN = "gothreads:open "
+_BODY = Field("body", "io.Reader", Type("reader"), "")
+_classes = classes_of({"functions": [], "classes": [], "errors": []})
+_errors = ErrorDecoder(_classes, raised)
+_pieces = TypeDecoder("the stream", tuple[list[bytes], bool])
+_opened = TypeDecoder("the stream", tuple[int, str])
+
+
+class Opening:
+    """One call of such a handler. `handler` and `message` are the request that makes it."""
+
+    def __init__(self, handler: str, body: Any) -> None:
+        """body: a file object. ArgumentError: it is none."""
+        self.handler, self._name = OPEN + handler, shown(handler)
+        self._loan = Loan()
+        self.message = encode([self._loan.lend(lender_of(self._name, _BODY, _classes), body)])
+
+    def read(self, call: Call) -> ByteStream:
+        """Make the call, which returns when Go has written something, or is done."""
+        failed = functools.partial(_errors.refused, self._name)
+        reply, caller = made(call, failed)
+        number, content_type = _opened.decode(reply)
+        return ByteStream(Batches(number, _pieces, failed, caller, self.close), content_type)
+
+    def close(self) -> None:
+        """Take the body back. So does the end of the stream."""
+        self._loan.close()
