@@ -130,8 +130,12 @@ class Exchange:
 
     async def _accepted(self) -> None:
         if self._accepting is None:
-            self._accepting = asyncio.create_task(self._send({"type": "websocket.accept"}))  # type: ignore[arg-type]
+            self._accepting = asyncio.create_task(self._accept())
         await asyncio.shield(self._accepting)
+
+    async def _accept(self) -> None:
+        """Accept the handshake: a coroutine, also where a `send` of the server's is none (granian)."""
+        await self._send({"type": "websocket.accept"})
 
     async def _send_messages(self, piece: bytes, *, is_last: bool) -> None:
         if self._in_pieces:
