@@ -118,7 +118,14 @@ class Classes:
 _LARGEST_MEMBER = (1 << 63) - 1
 
 
-class _OpenInt(enum.IntEnum):
+class _ByValue:
+    """Pickled and copied by value. Until Python 3.11.3, enumerations are by the name, which open ones may not have."""
+
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
+        return type(self), (self.value,)  # type: ignore[attr-defined]
+
+
+class _OpenInt(_ByValue, enum.IntEnum):
     """Go's enumerations are open: any value of the type is one."""
 
     @classmethod
@@ -132,7 +139,7 @@ class _OpenInt(enum.IntEnum):
         return made
 
 
-class _OpenStr(enum.StrEnum):
+class _OpenStr(_ByValue, enum.StrEnum):
     """As _OpenInt."""
 
     @classmethod

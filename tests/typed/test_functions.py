@@ -572,6 +572,8 @@ def test_values_are_copied_pickled_and_compared(types: Any) -> None:
     value = types.Everything(options=types.Options(degree=3), numbers=array.array("d", [1.0]), color=types.Color.GREEN)
     assert copy.deepcopy(value) == value
     assert pickle.loads(pickle.dumps(value)) == value
+    for unknown in (types.Color(77), types.Level("none of these")):
+        assert copy.copy(unknown) == copy.deepcopy(unknown) == pickle.loads(pickle.dumps(unknown)) == unknown
 
 
 def test_names_that_are_not_there(app: Any) -> None:
