@@ -4,6 +4,9 @@
                  has at most MOST_MESSAGE bytes
     handshake    a client that sends anything before the answer is cut
     waiting      a client that says nothing is asked to answer (ping), so one that is gone is noticed
+    leaving      while the application has a message that it has not taken, nothing is read, and asyncio does not see
+                 that a connection is broken: it is looked for every LOOK_SECONDS. (A client that has only ended what it
+                 sends may have sent more messages, which the application still gets.)
     sending      a message waits until the one before is sent; slow clients are cut, as in connection.py
 
 Messages are not compressed: a small one could become a large one.
@@ -12,11 +15,12 @@ Messages are not compressed: a small one could become a large one.
 from __future__ import annotations
 
 import asyncio
+import select
 
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 from wsproto import events
 
-from gothreads.serve.connection import RECEIVED, Sending
+from gothreads.serve.connection import LOOK_SECONDS, RECEIVED, Sending
 from gothreads.serve.disconnect import GONE
 from gothreads.serve.guard import SMALL
 
@@ -31,12 +35,16 @@ _CLOSE_SECONDS = 3.0
 class WebSocketConnection(Sending, WSProtocol, asyncio.BufferedProtocol):
     """uvicorn's protocol, with the bounds above. All of it runs on the server's event loop."""
 
+    _looks: asyncio.TimerHandle | None = None  # for a connection that breaks while reading is paused
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._received, self.close_timeout = bytearray(RECEIVED), _CLOSE_SECONDS
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.stop_timer()
+        if self._looks is not None:
+            self._looks.cancel()
         super().connection_lost(exc)
         if not (gone := self.app_state[GONE]).done():
             gone.set_result(None)
@@ -56,6 +64,20 @@ class WebSocketConnection(Sending, WSProtocol, asyncio.BufferedProtocol):
         except UnicodeError:  # wsproto takes some headers for ASCII, and uvicorn would not notice the end
             self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             self.transport.close()
+        if self.read_paused and self._looks is None:
+            self._looks = self.loop.call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Cut the connection if it is broken. Runs as long as nothing is read."""
+        self._looks = None
+        if not self.read_paused or self.transport.is_closing():
+            return
+        looked = select.poll()
+        looked.register(self.transport.get_extra_info("socket"), 0)  # errors and hang-ups are told nevertheless
+        if looked.poll(0):
+            self._cut()
+        else:
+            self._looks = self.loop.call_later(LOOK_SECONDS, self._look)
 
     async def send(self, message: events.Event) -> None:  # type: ignore[override]
         await super().send(message)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ import pytest
 import gothreads
 from gothreads.sync.deadlines import Deadlines
 from tests.support.modules import MODELS, opened
-from tests.support.patient import counts, given_up_inside, patient
+from tests.support.patient import counts, given_up_inside, inside, patient
 from tests.support.waiting import PATIENCE, together, wait_until
 
 
@@ -88,7 +88,7 @@ def test_the_error_of_a_context_says_whether_the_deadline_has_passed(model: str)
             wait_until(lambda: counts(app)[0] == 0)
             assert app.request("why") == b"context deadline exceeded"
         cancelled = app.submit_request("wait", timeout=3600)
-        wait_until(lambda: app._in_use == 1)
+        wait_until(lambda: inside() == 1)
         assert cancelled.cancel()
         wait_until(lambda: app.request("why") == b"context canceled")
 
@@ -166,7 +166,7 @@ def test_of_a_pool_only_the_instance_is_stopped(export: str) -> None:
             wait_until(lambda n=n: (app.statistics().pool.replaced, app._in_use) == (n, 2))  # type: ignore[misc,union-attr]
             assert app.exports.add(1, 2) == 3  # by a fresh instance
             stopped = app.submit(export, *([3_600_000] if export == "sleep" else []), timeout=3600, on_timeout="stop")
-            wait_until(lambda: app._in_use == 3)
+            wait_until(lambda: inside() == 3)
             assert stopped.cancel()
         wait_until(lambda: (app.statistics().pool.replaced, app._in_use) == (3, 2))  # type: ignore[union-attr]
         assert not any(other.done() for other in others)  # they keep running
@@ -178,7 +178,7 @@ def test_of_a_pool_only_the_instance_is_stopped(export: str) -> None:
 def test_a_call_that_has_not_begun_never_does() -> None:
     with patient(callers=1) as app:
         first = app.submit_request("wait")
-        wait_until(lambda: app.statistics().callers.in_use == 1)  # type: ignore[union-attr]
+        wait_until(lambda: inside() == 1)
         for on_timeout in ("continue", "stop"):
             with pytest.raises(gothreads.CallTimeout, match="the call of sleep has not begun within 0.02 s: all 1 "
                                "callers are in use. Raise `callers` \\(--callers\\)"):
@@ -260,7 +260,7 @@ def test_a_call_inside_anothers_time(model: str) -> None:
         if model == "threaded":
             wait_until(lambda: counts(app)[0] == 1)
         else:
-            wait_until(lambda: app._in_use == 1)
+            wait_until(lambda: inside() == 1)
         future.cancel()
         wait_until(lambda: counts(app) == (0, 1, 0))
 

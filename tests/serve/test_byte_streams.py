@@ -30,6 +30,7 @@ from tests.support.modules import built, opened
 from tests.support.server import Server, running
 from tests.support.waiting import PATIENCE, wait_until
 from tests.support.web import ask, talk
+from tests.support.web_socket import CLOSE_SECONDS
 
 #: More than what kernels, server and Go may hold of a body or an answer.
 LARGE = 48 << 20
@@ -371,7 +372,7 @@ def test_an_error_in_the_middle_is_the_last_message(server: Server) -> None:
 @pytest.mark.parametrize("handler", ["wait", "flood"])
 def test_a_client_that_ends_the_web_socket_ends_the_handler(server: Server, handler: str) -> None:
     before = counted(server, "left")
-    with opened_at(server, handler, max_queue=1):
+    with opened_at(server, handler, max_queue=1, close_timeout=CLOSE_SECONDS):
         wait_until(lambda: counted(server, "running") == 1)
     wait_until(lambda: counted(server, "left") == before + 1)
 

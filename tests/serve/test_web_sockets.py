@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +19,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from gothreads.serve import body_reader
-from gothreads.serve.web_socket_connection import MOST_MESSAGE
+from gothreads.serve.web_socket_connection import MOST_MESSAGE, PING_SECONDS
 from gothreads.serve.web_sockets import MOST_SENT, WebSockets
 from tests.support.keys import Keys
 from tests.support.modules import built
 from tests.support.server import Server, running
 from tests.support.waiting import PATIENCE, wait_until
+from tests.support.web_socket import CLOSE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +192,7 @@ def test_a_message_that_nobody_expects_ends_it(server: Server) -> None:
                                   "/api/call/shout?greeting=x", "/api/call/slow"])
 @pytest.mark.parametrize("how", ["close", "break"])
 def test_a_client_that_leaves_ends_the_iterator(server: Server, path: str, how: str) -> None:
-    with opened_at(server, path) as client:
+    with opened_at(server, path, close_timeout=CLOSE_SECONDS) as client:
         client.recv(PATIENCE)
         wait_until(lambda: counted(server, "running") == 1)
         if how == "break":
@@ -200,7 +202,7 @@ def test_a_client_that_leaves_ends_the_iterator(server: Server, path: str, how: 
 
 def test_a_client_that_reads_nothing_holds_go_up(server: Server) -> None:
     before = counted(server, "read")
-    with opened_at(server, "/api/call/deaf?size=10000&pause=false", max_queue=1) as client:
+    with opened_at(server, "/api/call/deaf?size=10000&pause=false", max_queue=1, close_timeout=CLOSE_SECONDS) as client:
         def settled() -> bool:
             first = counted(server, "read")
             time.sleep(0.5)
@@ -215,13 +217,17 @@ def test_go_that_reads_slowly_holds_the_client_up(server: Server) -> None:
     with opened_at(server, "/api/call/slow") as client:
         client.recv(PATIENCE)
         client.socket.settimeout(2)
+        # The end of the connection is told at once, instead of after what the kernel still has to send.
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sent = 0
         with contextlib.suppress(TimeoutError, ConnectionClosed):
             while sent < 20_000_000:
                 client.send(b"x" * 10_000)
                 sent += 10_000
         assert sent < 20_000_000
+    ended = time.monotonic()
     wait_until(lambda: counted(server, "running") == 0)
+    assert time.monotonic() - ended < PING_SECONDS / 2  # so it was looked for; it is not that a ping has failed
 
 
 def test_at_sigterm_a_conversation_may_end() -> None:

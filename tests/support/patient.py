@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 import gothreads
+from gothreads.runtime.cancellation import Cancellation
 from tests.support.modules import opened
 
 
@@ -22,6 +24,14 @@ def counts(app: gothreads.App) -> tuple[int, int, int]:
     """The module's numbers of waiting, cancelled and finished calls."""
     waiting, cancelled, done = map(int, app.request("counts").split())
     return waiting, cancelled, done
+
+
+def inside() -> int:
+    """How many of this process's calls are in a module: one that is given up before never begins.
+
+    A call is in use (`statistics`) a little earlier, from when it has its caller or its instance.
+    """
+    return sum(type(made) is Cancellation and made.is_inside for made in gc.get_objects())
 
 
 def given_up_inside(call: Callable[[], object]) -> str:

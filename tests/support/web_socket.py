@@ -1,4 +1,4 @@
-"""Serves an app, for raw socket connections."""
+"""Serves an app, for raw socket connections; and what tests of WebSockets share."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from gothreads.serve.guard import Hosts
 from gothreads.serve.listeners import Address
 from gothreads.serve.serving import Serving
 from tests.support.waiting import PATIENCE, wait_until
+
+#: How long a client that leaves unread messages behind waits for the server's answer, which comes after them: seconds.
+CLOSE_SECONDS = 1
 
 LOCAL = Hosts.of("127.0.0.1", "127.0.0.1")
 
