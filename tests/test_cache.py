@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -179,4 +180,9 @@ def test_the_command_empties_the_cache(folder: Path) -> None:
     assert about["folder"] == str(folder)
     assert about["kinds"]["compiled"] == 0
     assert (old.exists(), is_kept(recent), orphan.exists()) == (False, True, False)
-    assert "removed 0 bytes" in command("cache", "--clean")[2]
+    said = command("cache", "--clean")[2]
+    assert "removed 0 bytes" in said
+    assert "this stays: what was used in the last minute (edited files of Go: in the last day)" in said
+    assert f"rm -r {folder}." in said
+    shutil.rmtree(folder)
+    assert "this stays" not in command("cache", "--clean")[2]

@@ -43,3 +43,14 @@ def test_each_line_of_a_table_has_its_tests(text: str) -> None:
     lines = [line for line in text.splitlines() if line.startswith("| ") and "| test |" not in line]
     assert len(lines) >= 20
     assert all(re.search(r"\| [\d, ]+ \|$", line) for line in lines), "a line without a test"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/containers.md"])
+def test_what_a_call_costs_is_the_figure_of_one_page(page: str) -> None:
+    root = TESTS.parent
+    exact = re.search(r"^\| gothreads, in C \| ([\d.]+) \|", (root / "docs" / "performance.md").read_text(), re.MULTILINE)
+    said = re.search(r"([\d.]+) µs\]\((?:docs/)?performance\.md#a-call\)|performance\.md#a-call\): ([\d.]+) µs",
+                     (root / page).read_text())
+    assert exact is not None
+    assert said is not None
+    assert float(said[1] or said[2]) == round(float(exact[1]), 1)

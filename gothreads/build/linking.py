@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from gothreads.files import cache_folder, cache_key, is_kept, locked, make_folde
 from gothreads.output.progress import WAIT, timed
 from gothreads.wasm.host_calls import HOST
 from gothreads.wasm.metadata import THREADED
+
+log = logging.getLogger("gothreads")
 
 #: A file that imports into every program the part of the guest package that the host needs, to pass bytes and strings.
 _GUEST_FILE = "zz_gothreads_guest.go"
@@ -81,6 +84,8 @@ def link(request: Request) -> Linked:
         if not late or (late == before and None not in late.values()):
             if isinstance(made, Exception):
                 raise made
+            for warning in made.signatures.warnings:  # not of a build that is done again
+                log.warning("%s", warning)
             return made
         before = late
     raise BuildError(f"{request.package}: its sources go on changing while they are built. Build it when they rest")
@@ -191,8 +196,8 @@ def _guest_source(*, threaded: bool) -> str:
 def _signatures(files: Sequence[Path]) -> Signatures:
     """The signatures of the program's own exports and imports, without those of a copy of the guest package."""
     found = read_signatures(files)
-    return Signatures(tuple(s for s in found.exports if not s.name.startswith("gothreads_")),
-                      tuple(s for s in found.imports if s.module != HOST))
+    return replace(found, exports=tuple(s for s in found.exports if not s.name.startswith("gothreads_")),
+                   imports=tuple(s for s in found.imports if s.module != HOST))
 
 
 def _uses_guest(files: Sequence[Path]) -> bool:

@@ -86,10 +86,20 @@ def relative_to_here(output: str, work: Path) -> str:
     if here == work.resolve():
         return output
 
-    def shortened(match: re.Match[str]) -> str:
-        path = os.path.normpath(work.resolve() / match[2])
-        relative = os.path.relpath(path, here)
-        if os.sep not in relative:
-            relative = f"./{relative}"  # as Go does
-        return match[1] + min(relative, path, key=len)
-    return _POSITION.sub(shortened, output)
+    return _POSITION.sub(lambda match: match[1] + _from(here, work.resolve() / match[2]), output)
+
+
+def path_from_here(file: Path) -> str:
+    """A file's path as in what `relative_to_here` returns."""
+    try:
+        return _from(Path.cwd(), file)
+    except OSError:
+        return str(file)
+
+
+def _from(here: Path, file: Path) -> str:
+    path = os.path.normpath(file)
+    relative = os.path.relpath(path, here)
+    if os.sep not in relative:
+        relative = f"./{relative}"  # as Go does
+    return min(relative, path, key=len)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,10 @@ from gothreads.build.go_source import (
     text_of,
     types,
 )
+from gothreads.build.packages import path_from_here
 from gothreads.errors import BuildError
 from gothreads.files import reason
 from gothreads.wasm.signature import ImportSignature, Parameter, Signature
-
-log = logging.getLogger("gothreads")
 
 _EXPORT, _IMPORT = "//go:wasmexport ", "//go:wasmimport "
 #: The types of values that can cross to the host. Types of other packages, and all others, are "?".
@@ -33,10 +31,13 @@ _PREDECLARED = {name: name for name in ("bool", "int32", "uint32", "int64", "uin
 
 @dataclass(frozen=True)
 class Signatures:
-    """The signatures of a program, sorted by name; imports by module first."""
+    """The signatures of a program, sorted by name; imports by module first. warnings: of comments that were meant as
+    directives.
+    """
 
     exports: tuple[Signature, ...] = ()
     imports: tuple[ImportSignature, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ def read_signatures(files: Sequence[Path]) -> Signatures:
     """The signatures of the functions that a program exports to its host, or imports from it.
 
     files: the Go source files of the program's packages, as the build selects them. Those that are not Go are skipped:
-    the compiler reports them. Comments that were meant as directives are logged. Raises BuildError when a file cannot
-    be read.
+    the compiler reports them. Raises BuildError when a file cannot be read.
     """
     try:
         texts = {file: file.read_bytes() for file in files}
@@ -59,10 +59,9 @@ def read_signatures(files: Sequence[Path]) -> Signatures:
         where = f"{error.filename}: " if error.filename else ""
         raise BuildError(f"cannot read the signatures of exported and imported functions: "
                          f"{where}{reason(error)}") from error
-    for path, text in texts.items():
-        for number, comment, meant in meant_as_directives(text):
-            log.warning("%s:%d: %s is a comment for Go, so it exports and imports nothing: did you mean %s?", path.name,
-                        number, comment, meant)
+    warnings = tuple(f"{path_from_here(path)}:{number}: {comment} is a comment for Go, so it exports and imports "
+                     f"nothing: did you mean {meant}?"
+                     for path, text in texts.items() for number, comment, meant in meant_as_directives(text))
     directives = [directive.strip().encode() for directive in (_EXPORT, _IMPORT)]
     folders = {file.parent for file, text in texts.items() if any(directive in text for directive in directives)}
     # The other files of a package may declare the types that these functions use.
@@ -89,7 +88,7 @@ def read_signatures(files: Sequence[Path]) -> Signatures:
                 about = _described(found, declared, file, named[file.path.parent, file.package])
                 imports.append(ImportSignature(imported[1], *about, module=imported[0]))
     return Signatures(tuple(sorted(exports, key=lambda s: s.name)),
-                      tuple(sorted(imports, key=lambda s: (s.module, s.name))))
+                      tuple(sorted(imports, key=lambda s: (s.module, s.name))), warnings)
 
 
 def _parsed(path: Path, text: bytes) -> _File | None:

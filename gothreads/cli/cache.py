@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from gothreads import cache
 from gothreads.cli.command import Command
@@ -36,11 +37,16 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
         if found.limit is not None and found.bounded > found.limit:
             terminal.out("It is over the limit: what was used in the last hour stays, and the rest goes when machine "
                          "code is added")
+        if removed is not None and found.size:
+            terminal.say("this stays: what was used in the last minute (edited files of Go: in the last day), and "
+                         f"gothreads' own tools. To remove all, if no gothreads is running: rm -r "
+                         f"{shlex.quote(str(found.folder))}. Go has a cache of its own: go clean -cache")
     return 0
 
 
 CACHE = Command("cache", "show how large the cache is, or empty it", """\
   gothreads cache              the folder, and what it holds
   gothreads cache --size       the size in bytes, and nothing else
-  gothreads cache --clean      remove what was not used in the last minute; it is made again when needed""",
+  gothreads cache --clean      remove what was not used in the last minute; it is made again when needed
+                               (it says what stays, and how to remove that)""",
                 add_arguments, run)

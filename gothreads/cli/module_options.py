@@ -171,7 +171,7 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
                   simulate=getattr(arguments, "simulate", None) is not None)
     terminal.clear()
     if not arguments.no_calls:
-        check_takes_calls(loaded, arguments.module)
+        check_takes_calls(loaded, arguments.module, listens=bool(getattr(arguments, "listen", ())))
     env = parse_environment_files(arguments.env_file) | parse_environment(arguments.env)
     mounts = [parse_mount(text) for text in arguments.mount]
     folder = env.setdefault("PWD", working_folder(mounts))
@@ -198,16 +198,19 @@ def _options(arguments: argparse.Namespace, terminal: Terminal,
     return loaded, options | own
 
 
-def check_takes_calls(loaded: LoadedModule, module: str) -> None:
-    """NotCallable if there is nothing in the module that a command could call."""
+def check_takes_calls(loaded: LoadedModule, module: str, *, listens: bool) -> None:
+    """NotCallable if there is nothing in the module that a command could call.
+
+    listens: whether others reach the program by itself (`serve --listen`). Then it need not have anything else.
+    """
     if not loaded.takes_calls:
         why = "" if loaded.foreign else " on one thread (build it with --model threaded, or --buildmode c-shared)"
         raise NotCallable(f"{module} is a program, which takes no calls{why}. Run it: gothreads run {module}")
-    if not (loaded.foreign or loaded.exports or loaded.has_typed or loaded.has_messages):
+    if not (listens or loaded.foreign or loaded.exports or loaded.has_typed or loaded.has_messages):
         raise NotCallable(f"{module} has no exports (//go:wasmexport, //gothreads:export) and no handlers "
                           "(guest.Handle), which `gothreads serve` offers over HTTP and `gothreads call` calls. To run "
                           "its main, as a server that listens by itself: gothreads run --listen 127.0.0.1:8080 "
-                          f"{module}")
+                          f"{module} (serve takes --listen, too, and adds probes, metrics and --watch)")
 
 
 def working_folder(mounts: Sequence[Mount]) -> str:

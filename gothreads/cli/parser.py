@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gothreads.cli.command import Command, RawCommand
 from gothreads.cli.environment import name_of, of_environment
@@ -28,6 +28,9 @@ EXIT_CODES = """exit codes:
 #: Options that many programs have too. Written after the module, they are the module's without a remark.
 _COMMON = {"-h", "--help", "-v", "--verbose", "-q", "--quiet"}
 
+#: How the usage of a command ends that passes on what follows --.
+_DASHES = "[-- ARG…]"
+
 
 class UsageError(Exception):
     """The command line is wrong. help: the command that says how it is. as_json: whether the user asked for JSON."""
@@ -40,6 +43,19 @@ class UsageError(Exception):
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, self.prog)
+
+
+class _WithDashes(argparse.RawDescriptionHelpFormatter):
+    """For commands that pass on what follows --, which argparse's own usage lacks."""
+
+    def _format_usage(self, *about: Any) -> str:
+        lines = super()._format_usage(*about).rstrip().split("\n")
+        indent = len(lines[-1]) - len(lines[-1].lstrip()) if len(lines) > 1 else len(f"usage: {self._prog} ")
+        if len(lines[-1]) + len(_DASHES) < self._width:
+            lines[-1] += f" {_DASHES}"
+        else:
+            lines.append(" " * indent + _DASHES)
+        return "\n".join(lines) + "\n\n"
 
 
 def parse(commands: Sequence[Command | RawCommand], argv: Sequence[str]) -> argparse.Namespace:
@@ -129,10 +145,10 @@ def build_parser(commands: Sequence[Command | RawCommand]) -> tuple[argparse.Arg
         if isinstance(command, RawCommand):
             choices.add_parser(command.name, help=command.help, add_help=False)
             continue
+        formatter = _WithDashes if command.passes_on_dashes else argparse.RawDescriptionHelpFormatter
         sub = choices.add_parser(command.name, help=command.help,
                                  description=f"{command.help[0].upper()}{command.help[1:]}.",
-                                 epilog=f"examples:\n{command.examples}",
-                                 formatter_class=argparse.RawDescriptionHelpFormatter,
+                                 epilog=f"examples:\n{command.examples}", formatter_class=formatter,
                                  allow_abbrev=False)
         command.add_arguments(sub)
         _add_verbosity(sub, argparse.SUPPRESS)

@@ -41,7 +41,7 @@ def hosted(served: ServerFile, entry: AppEntry, terminal: Terminal) -> Hosted:
 
 def _open(entry: AppEntry, listeners: Listeners) -> Served:
     loaded = _find(entry)
-    check_takes_calls(loaded, entry.module)
+    check_takes_calls(loaded, entry.module, listens=bool(entry.open.get("listen")))
     loaded = replace(loaded, name=entry.name)  # several apps may have the same module
     host = load_host(entry.python) if entry.python is not None else None
     raise_file_limit()
@@ -66,7 +66,7 @@ def check(served: ServerFile, terminal: Terminal, *, as_json: bool) -> None:
         if Path(entry.module).is_file() and Path(entry.module).suffix != ".go":
             try:
                 loaded = _find(entry)
-                check_takes_calls(loaded, entry.module)
+                check_takes_calls(loaded, entry.module, listens=bool(entry.open.get("listen")))
                 errors += unknown_exports(served, entry, loaded)
             except GothreadsError as error:
                 errors.append(f"{served.place('apps', entry.name, 'module')}: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from gothreads.cli.command import Command
@@ -12,6 +13,7 @@ from gothreads.output.terminal import Terminal
 from gothreads.packages.wheel import write_wheel
 from gothreads.runtime.models import MODELS
 from gothreads.runtime.options import OpenOptions
+from gothreads.version import __version__
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +30,8 @@ def run(arguments: argparse.Namespace, terminal: Terminal) -> int:
     loaded = find(arguments.module, model=arguments.model, go=arguments.go, optimize=arguments.optimize)
     name = arguments.name or Path(loaded.name).stem.replace("-", "_")
     written = write_wheel(loaded, Path(arguments.output), name, arguments.version)
-    terminal.say(f"{written}: to be installed where pip finds gothreads (docs/packaging.md)")
+    terminal.say(f"pip install {shlex.quote(str(written))} where gothreads {__version__} or later is installed, or "
+                 f"where pip finds it; then: import {name}")
     return 0
 
 

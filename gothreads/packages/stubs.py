@@ -186,9 +186,8 @@ def _enumeration(schema: ClassSchema) -> str:
 
 def _struct(schema: ClassSchema) -> str:
     init = "".join(f", {field.name}: {_ARGUMENTS.of(field.type)} = ..." for field in schema.fields)
-    star = ", /, *" if schema.fields else ""
     return _lines(f"class {schema.name}(_msgspec.Struct):", _documentation(schema.doc), *_attributes(schema.fields),
-                  f"    def __init__(_self{star}{init}) -> None: ...")
+                  f"    def __init__(_self, /{init}) -> None: ...")
 
 
 def _exception(schema: ErrorSchema) -> str:

@@ -157,12 +157,15 @@ class Apps:
         connect. access_log, allow_origins: as for web_app.
         """
         held, self._has_dashboard = Held(), has_metrics
+        of_metrics = [Route("/metrics", closed(self._authority, self.metrics.answer, METRICS)),
+                      *self.dashboard.routes(is_local=is_local)]
+        if not has_metrics:
+            of_metrics = [Route(route.path, _elsewhere, include_in_schema=False) for route in of_metrics]
         own: list[BaseRoute] = [
             *self.probes.routes(),
-            *([Route("/metrics", closed(self._authority, self.metrics.answer, METRICS))] if has_metrics else []),
             Route("/api/apps", closed(self._authority, self._list)),
             Route("/api/apps/{name:path}/restart", self._restart, methods=["POST"]),
-            *(self.dashboard.routes(is_local=is_local) if has_metrics else [])]
+            *of_metrics]
         web = self._begin(self._members[0], held, own) if self._is_alone else self._web_of_many(held, own)
         return guarded(web, hosts, held, access_log=access_log, allow_origins=allow_origins)
 
@@ -243,6 +246,11 @@ class Apps:
         except (GothreadsError, OSError) as error:  # TimeoutError, too
             return JSONResponse({"error": f"the app goes on as it was: {message(error)}"}, 409)
         return JSONResponse({"restarted": True})
+
+
+async def _elsewhere(request: Request) -> Response:
+    return JSONResponse({"error": f"{request.url.path} is at another address of this server, that of "
+                                  "--metrics-address: the server says it when it starts"}, 404)
 
 
 def _about(member: _Member, *, knows: bool) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 from starlette.types import Scope
 
 from gothreads.errors import GothreadsError
@@ -72,15 +72,15 @@ class Dashboard:
         self._feed_of = {name: self.feeds.new(one.deployment, one.gate, metrics) for name, one in self._watched.items()}
         self._asked = asyncio.Lock()
 
-    def routes(self, *, is_local: bool) -> list[BaseRoute]:
+    def routes(self, *, is_local: bool) -> list[Route]:
         """For clients who may need keys. is_local: whether only this machine's can connect."""
         return self._routes(_Rights(self._authority, open_figures=False, is_local=is_local), self._may_restart)
 
-    def own_routes(self, *, is_local: bool) -> list[BaseRoute]:
+    def own_routes(self, *, is_local: bool) -> list[Route]:
         """For an address of its own, where /api/apps/{name}/restart is not."""
         return self._routes(_Rights(self._authority, open_figures=True, is_local=is_local), None)
 
-    def _routes(self, rights: _Rights, may_restart: bool | None) -> list[BaseRoute]:
+    def _routes(self, rights: _Rights, may_restart: bool | None) -> list[Route]:
         def of_app(path: str, right: str, answer: Callable[[Watched, Scope], Any]) -> Route:
             async def endpoint(request: Request) -> Response:
                 rights.known(request.scope)

@@ -102,6 +102,7 @@ class Deployment:
         self._open_app, self._drain = open_app, drain
         #: Why the last replacement has failed, for clients; None if it has not.
         self.failure: str | None = None
+        self._logged: str | None = None  # the same for the log, where a file that is saved again says nothing new
         #: How often it has been replaced.
         self.replaced = 0
         self._make_web: Callable[[Served], ASGIApp]
@@ -214,11 +215,15 @@ class Deployment:
             except Exception as error:
                 if self._closing:
                     raise
-                self.failure = message(error)
-                log.error("%s is not replaced, and goes on as it was: %s", self.name,
-                          without_name(self.name, str(error)), extra=self._field(self.app))
+                self.failure, before, text = message(error), self._logged, without_name(self.name, str(error))
+                self._logged = text
+                if text == before:
+                    log.error("%s is still not replaced, for the same reason", self.name, extra=self._field(self.app))
+                else:
+                    log.error("%s is not replaced, and goes on as it was: %s", self.name, text,
+                              extra=self._field(self.app))
                 raise
-            self.failure, self.replaced = None, self.replaced + 1
+            self.failure, self._logged, self.replaced = None, None, self.replaced + 1
             log.info("%s is replaced", self.name, extra=self._field(self.app))
 
     async def _replace(self) -> None:

@@ -194,7 +194,10 @@ class ServerOptions(TypedDict, total=False):
         balancers need some time to notice
         """, check=check_seconds)]
     metrics_address: Annotated[str | None, Option(
-        None, "answer /metrics and /dashboard there, and not where the module is served", check=_check_text)]
+        None, """
+        answer /metrics, /dashboard and /debug/pprof there, and not where the module is served: `gothreads top` and
+        `gothreads profile` need this address then
+        """, check=_check_text)]
     access_log: AccessLog
     log_format: Annotated[str, Option(
         "text", "how messages are written to standard error; json: an object a line", check=one_of("text", "json"))]

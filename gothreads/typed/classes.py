@@ -64,10 +64,9 @@ class Classes:
 
     def _struct(self, schema: ClassSchema) -> type:
         fields = [(field.name, EXACT_NAMES.of(field.type), self._default(field.type)) for field in schema.fields]
-        # The tag has no name in an array. Its default, "type", would forbid a field of that name.
         # The tag is the first item of the array. The default of its name, "type", would forbid a field of that name.
         made: type = msgspec.defstruct(schema.name, fields, array_like=True, tag=schema.tag, tag_field="#",
-                                       kw_only=True, module=self.module.__name__,
+                                       module=self.module.__name__,
                                        namespace={"__doc__": _documentation(schema)})
         return made
 

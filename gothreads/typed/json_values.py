@@ -163,7 +163,11 @@ class JsonReader:
 
     def _text(self, shape: str, text: str, path: str, of: str = "") -> Any:
         kind, what = _TEXTS[shape]
-        return self._converted(lambda text: msgspec.convert(text, kind), text, path, what, of)
+        value = self._converted(lambda text: msgspec.convert(text, kind), text, path, what, of)
+        if isinstance(value, datetime.datetime) and value.tzinfo is None:
+            raise argument_error(self._function, path, f"{of}expected a time with a zone, got {cut(text)}. Add Z if it "
+                                 "is UTC, or an offset such as +02:00")
+        return value
 
     def _key(self, kind: Type, key: str, path: str) -> Any:
         """A key, which is a text in JSON whatever its type is."""

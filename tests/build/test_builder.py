@@ -143,8 +143,10 @@ def test_half_of_another_package_is_built_again(program: Program, monkeypatch: p
 
 @pytest.mark.parametrize(("often", "half"), [(1, ""), (1, "package main\n\n//gothreads:export\nfunc Two("), (100, "")])
 def test_a_source_that_is_saved_during_a_build_is_built_again(often: int, half: str, program: Program,
-                                                              monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "package main\n\n//gothreads:export\nfunc Two() int { return 2 }\n\nfunc main() {}\n"
+                                                              monkeypatch: pytest.MonkeyPatch,
+                                                              caplog: pytest.LogCaptureFixture) -> None:
+    text = ("package main\n\n//gothreads:export\nfunc Two() int { return 2 }\n\n//gothread:export\nfunc Three() {}\n\n"
+            "func main() {}\n")
     source = program(text) / "main.go"
     done = []
 
@@ -164,6 +166,7 @@ def test_a_source_that_is_saved_during_a_build_is_built_again(often: int, half: 
     else:
         assert link(Request(str(source.parent))).schema is not None
         assert len(done) == 2
+        assert caplog.text.count("did you mean //gothreads:export?") == 1
 
 
 def test_progress_counts_the_packages_that_are_compiled(program: Program) -> None:

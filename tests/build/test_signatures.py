@@ -385,8 +385,11 @@ def test_the_same_is_read_as_by_gos_own_parser(package: str, reference: Path, tm
     assert found.exports
 
 
-def test_a_comment_that_was_meant_as_a_directive_is_logged(read: Read, caplog: pytest.LogCaptureFixture) -> None:
-    assert read("""package main
+def test_a_comment_that_was_meant_as_a_directive_is_a_warning_with_a_path_that_an_editor_finds(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "cmd" / "f0.go"
+    file.parent.mkdir()
+    file.write_text("""package main
 
 // go:wasmexport add
 func add() {}
@@ -405,9 +408,14 @@ func mul() {}
 var x int
 
 func main() {}
-""") == []
-    assert [record.getMessage().partition(",")[0] for record in caplog.records] == [
-        "f0.go:3: // go:wasmexport add is a comment for Go", "f0.go:6: //export sub is a comment for Go"]
+""")
+    monkeypatch.chdir(tmp_path)
+    found = read_signatures([file])
+    assert found.exports == ()
+    assert [warning.partition(",")[0] for warning in found.warnings] == [
+        "cmd/f0.go:3: // go:wasmexport add is a comment for Go", "cmd/f0.go:6: //export sub is a comment for Go"]
+    monkeypatch.chdir(file.parent)
+    assert read_signatures([file]).warnings[0].startswith("./f0.go:3: ")
 
 
 @pytest.mark.parametrize(("comment", "declared", "meant"), [

@@ -188,6 +188,16 @@ def test_help_has_examples(verb: str) -> None:
     assert f"examples:\n  gothreads {verb} " in out
 
 
+@pytest.mark.parametrize("columns", ["40", "79", "80", "200"])
+@pytest.mark.parametrize("verb", ["build", "profile", "top"])
+def test_usage_ends_with_what_follows_dashes(verb: str, columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    _, out, _ = command(verb, "--help")
+    usage = out.partition("\n\n")[0]
+    assert re.search(r" \[-- ARG…\]$", usage)
+    assert max(map(len, usage.splitlines())) < max(int(columns), 60)
+
+
 def test_help_has_the_exit_codes() -> None:
     out = command("--help")[1]
     assert all(f"\n  {code} " in out for code in (0, 1, 2, 124, "130, 143", 134, 153))
@@ -533,7 +543,7 @@ def test_what_has_nothing_to_call_is_run_instead(argv: list[str]) -> None:
     assert (code, out) == (1, "")
     assert SENTENCE.fullmatch(err)
     assert f"{module} has no exports (//go:wasmexport, //gothreads:export) and no handlers (guest.Handle), which " in err
-    assert err.endswith(f"gothreads run --listen 127.0.0.1:8080 {module}\n")
+    assert f"gothreads run --listen 127.0.0.1:8080 {module} (serve takes --listen, too" in err
 
 
 def test_run_gives_the_module_its_arguments_and_environment(calls: Path) -> None:

@@ -36,6 +36,7 @@ if (child := os.fork()) == 0:  # before the first call
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
 
 options = shapes.Options(degree=3, n=2)
+assert shapes.Options(3, 0.5) == shapes.Options(degree=3, rate=0.5)
 assert pickle.loads(pickle.dumps(options)) == options
 assert shapes.Options.__module__ == "shapes"
 assert_type(shapes.echo_options(options), shapes.Options)

@@ -72,8 +72,8 @@ def test_names_and_versions_that_pip_would_refuse(tmp_path: Path, options: list[
 
 def test_the_command_writes_the_wheel_and_says_where(tmp_path: Path) -> None:
     code, _, err = command("wheel", built("typed"), "-o", tmp_path / "dist", "--name", "shapes", "--version", "2.0rc1")
-    assert (code, err) == (0, f"gothreads: {tmp_path}/dist/shapes-2.0rc1-py3-none-any.whl: to be "
-                           "installed where pip finds gothreads (docs/packaging.md)\n")
+    assert (code, err) == (0, f"gothreads: pip install {tmp_path}/dist/shapes-2.0rc1-py3-none-any.whl where gothreads "
+                              f"{gothreads.__version__} or later is installed, or where pip finds it; then: import shapes\n")
     assert (tmp_path / "dist" / "shapes-2.0rc1-py3-none-any.whl").is_file()
     code, _, err = command("wheel", built("json"), "-o", tmp_path, "--name", "ab")
     assert code != 0

@@ -451,8 +451,12 @@ def test_at_an_address_of_its_own_stacks_and_errors_need_the_right(opens: Callab
 
 def test_it_is_where_the_metrics_are(opens: Callable[[], Served], calls: Path) -> None:
     async def conversation(apps: Apps, web: Any, client: httpx.AsyncClient) -> None:
-        for path in ("/dashboard", "/api/dashboard", LIVE):
-            assert (await client.get(path)).status_code == 404
+        for path in ("/dashboard", "/api/dashboard", LIVE, "/metrics", "/debug/pprof/heap"):
+            reply = await client.get(path)
+            assert reply.status_code == 404
+            assert reply.json()["error"].startswith(f"{path} is at another address of this server, that of --metrics-addr")
+        listed = (await client.get("/nothing")).json()["error"]
+        assert "/metrics" not in listed
         assert "dashboard" not in (await client.get("/")).text
     talk(one(opens), conversation, has_metrics=False)
     with running("--metrics-address", "127.0.0.1:0", calls) as server:

@@ -205,7 +205,8 @@ def test_a_pool_has_its_instances(calls_single: Path) -> None:
 def test_metrics_may_have_an_address_of_their_own(calls: Path) -> None:
     with running("--metrics-address", "127.0.0.1:0", calls) as server:
         line = server.process.stderr.readline()  # type: ignore[union-attr]
-        found = re.fullmatch(r"gothreads: metrics are at (http://127\.0\.0\.1:\d+)/metrics\n", line)
+        found = re.fullmatch(r"gothreads: metrics are at (http://127\.0\.0\.1:\d+)/metrics \(there only, as are "
+                             r"/dashboard and /debug/pprof: gothreads top \1\)\n", line)
         assert found, line
         assert server.call("add", 2, 3).status_code == 200
         assert server.client.get("/metrics").status_code == 404

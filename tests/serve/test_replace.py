@@ -223,6 +223,17 @@ def test_if_the_new_instance_cannot_begin_the_old_one_goes_on(moments: dict[str,
     assert "app is not replaced, and goes on as it was: " in caplog.text
 
 
+def test_a_reason_that_has_not_changed_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def conversation(apps: Apps, client: httpx.AsyncClient) -> None:
+        for expected in (409, 409, 200, 409):
+            assert (await restart(client)).status_code == expected
+            assert ("not_replaced" in (await client.get("/healthz")).json()) == (expected == 409)
+    plan = Plan(save=["refuse", "refuse", "", "refuse"])
+    talk(lambda: keeps(plan=plan), conversation)
+    assert [("as planned" in text, "still" in text) for record in caplog.records
+            if "not replaced" in (text := record.getMessage())] == [(True, False), (False, True), (True, False)]
+
+
 def test_while_state_goes_over_calls_wait_and_probes_do_not() -> None:
     saving, go_on = threading.Event(), threading.Event()
 

@@ -90,6 +90,9 @@ def test_values_that_json_has_no_type_for_are_texts(app: Any) -> None:
     ("echo", [{"list": [{}, {"n": -1}]}], "e.list[1].n", "echo: e.list[1].n: expected an int from 0 to 65535, got -1"),
     ("echo", [{"time": "today"}], "e.time", "echo: e.time: expected a time such as \"2024-02-29T12:30:15Z\", got "
                                             "'today'"),
+    ("echo", [{"time": "2024-02-29T12:30:15"}], "e.time", "echo: e.time: expected a time with a zone, got "
+                                                          "'2024-02-29T12:30:15'. Add Z if it is UTC, or an offset such "
+                                                          "as +02:00"),
     ("echo", [{"by_number": {"x": ""}}], "e.by_number", "echo: e.by_number: a key: expected a whole number, got 'x'"),
     ("echo", [{"bytes": "?"}], "e.bytes", "echo: e.bytes: expected base64, got '?'"),
 ])

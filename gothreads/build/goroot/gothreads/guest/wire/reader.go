@@ -537,7 +537,8 @@ func (r *Reader) Time() time.Time {
 			r.fail("expected a datetime with a time zone, got %s without one "+
 				"(value.astimezone() is the same with this machine's)", text)
 		} else if _, err := time.Parse(time.DateOnly, text); err == nil {
-			r.fail("expected a datetime with a time zone, got the date %s", text)
+			r.fail("expected a datetime with a time zone, got the date %s "+
+				"(datetime.combine(value, time(), UTC) is its beginning)", text)
 		}
 		r.at = before
 	}
