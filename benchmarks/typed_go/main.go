@@ -39,7 +39,12 @@ func Sum(x []float64) float64 {
 //gothreads:export
 func First(x []float64) float64 { return x[0] }
 
-var kept []float64
+var kept, stored []float64
+
+// Store takes the numbers, and keeps them: the next call cannot have their memory.
+//
+//gothreads:export
+func Store(x []float64) { stored = x }
 
 //gothreads:export
 func Keep(x []float64) { kept = x }

@@ -95,9 +95,9 @@ func (e *emitter) typ(t types.Type) string {
 
 func (e *emitter) register(f *function) {
 	if f.context {
-		e.printf("gothreads_wire.ExportContext(%q, func(ctx %s.Context, c *gothreads_wire.Call) {\n", f.name, e.imported("context"))
+		e.printf("gothreads_wire.ExportContext(%q, func(ctx %s.Context, c *gothreads_wire.Call, gothreads_base gothreads_wire.Base) {\n", f.name, e.imported("context"))
 	} else {
-		e.printf("gothreads_wire.Export(%q, func(c *gothreads_wire.Call) {\n", f.name)
+		e.printf("gothreads_wire.Export(%q, func(c *gothreads_wire.Call, gothreads_base gothreads_wire.Base) {\n", f.name)
 	}
 	e.printf("r := &c.In\nif !r.Fixed(%d) {\nc.Refuse()\nreturn\n}\n", len(f.params))
 	var args, results []string
@@ -117,6 +117,7 @@ func (e *emitter) register(f *function) {
 		args = append(args, fmt.Sprintf("a%d", i))
 	}
 	e.printf("if !r.End() {\nc.Refuse()\nreturn\n}\n")
+	e.ends(f)
 	call := f.object.Name()
 	if f.signature.Recv() != nil {
 		call, args = args[0]+"."+call, args[1:]

@@ -45,7 +45,7 @@ func Handle(name string, h Handler) {
 
 // HandleLent registers a handler to which the payload is only lent: it is valid until the handler returns, and the
 // handler must not keep any part of it. The reply may be a part of it. In return the next payload arrives in the same
-// memory, so that large payloads (up to 256 KiB) cause no garbage collections. It panics like Handle.
+// memory, so that payloads cause no garbage collections. (Above 256 KiB only until one comes.) It panics like Handle.
 func HandleLent(name string, h Handler) {
 	if h == nil {
 		panic("guest.HandleLent: a handler needs a function")

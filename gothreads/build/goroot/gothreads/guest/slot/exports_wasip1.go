@@ -47,7 +47,9 @@ func payload(p unsafe.Pointer, n uint32) unsafe.Pointer {
 	case n < leastUncleared:
 		s.in = make([]byte, max(n, 1))[:n]
 	default:
-		s.in = uncleared(n)
+		if s.in = s.large.take(n); s.in == nil {
+			s.in = uncleared(n)
+		}
 	}
 	return unsafe.Pointer(unsafe.SliceData(s.in))
 }
@@ -84,8 +86,11 @@ func (s *Slot) serve(nameLength, traceLength uint32) {
 	trace := string(in[nameLength:][:traceLength]) // no part of the payload, whose memory may be used again
 	r := Request{s.last, trace, deadline}
 	reply, status, lent := s.answer(string(in[:nameLength]), in[nameLength+traceLength:], r)
-	if lent && cap(in) <= MostLent {
+	switch {
+	case lent && cap(in) <= MostLent:
 		s.lent = in
+	case lent:
+		s.large.set(in)
 	}
 	s.reply(reply, status)
 }

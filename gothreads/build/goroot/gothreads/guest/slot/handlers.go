@@ -19,8 +19,9 @@ type Handler struct {
 	Open        Typed
 }
 
-// Typed answers a request of gothreads' own: a call of a typed function, or what belongs to one.
-type Typed func(s *Slot, r Request, payload []byte) ([]byte, Status)
+// Typed answers a request of gothreads' own: a call of a typed function, or what belongs to one. lent reports that the
+// payload's memory is free again, though the reply may lie in it.
+type Typed func(s *Slot, r Request, payload []byte) (reply []byte, status Status, lent bool)
 
 // A Status tells the host what the reply is.
 type Status uint32
@@ -34,7 +35,7 @@ const (
 	Parts                 // the reply of a typed function refers to more memory
 )
 
-// MostLent is the most memory, in bytes, that a slot keeps for the next payload.
+// MostLent is the most memory, in bytes, that a slot keeps for the next payload although the collector runs.
 const MostLent = 256<<10 + 256
 
 // typedPrefix is what the name of a typed function has before it, in place of a handler's name; openPrefix, that of a
@@ -90,8 +91,7 @@ func names(wanted func(h Handler) bool) []byte {
 func (s *Slot) answer(name string, payload []byte, r Request) (reply []byte, status Status, lent bool) {
 	h, typed, found := find(name)
 	if typed != nil {
-		reply, status = typed(s, r, payload)
-		return reply, status, true
+		return typed(s, r, payload)
 	}
 	if !found {
 		return names(all), Unknown, true
@@ -124,8 +124,8 @@ func find(name string) (h Handler, typed Typed, found bool) {
 }
 
 // streams replies with the names of the handlers that stream, one per line.
-func streams(*Slot, Request, []byte) ([]byte, Status) {
-	return names(func(h Handler) bool { return h.Open != nil }), OK
+func streams(*Slot, Request, []byte) ([]byte, Status, bool) {
+	return names(func(h Handler) bool { return h.Open != nil }), OK, true
 }
 
 // all wants every handler.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 	"unsafe"
+	"weak"
 )
 
 // ErrNobodyWaits is the cause when the context of a request is cancelled.
@@ -22,6 +23,7 @@ var ErrNobodyWaits = errors.New("nobody waits for the answer any more")
 //	      argument); then the handler
 //	out   the module until request returns, then the host until its next call on the slot or release
 //	lent  none: the memory of a payload that was lent to a handler, kept for the next payload. out may lie in it
+//	large none: the same for a payload of more than MostLent. The collector frees it, if it comes before that payload
 type Slot struct {
 	// The host reads these three words after request and handlers.
 	status  Status
@@ -31,6 +33,7 @@ type Slot struct {
 	in    []byte
 	out   []byte
 	lent  []byte
+	large garbage
 	parts [][]byte // the reply of a typed function refers to them
 
 	last     uint32    // the last request's number; the host, too, numbers them from 1
@@ -124,6 +127,31 @@ func (s *Slot) reply(out []byte, status Status) {
 	s.out, s.status = out, status
 	s.address = uint32(uintptr(unsafe.Pointer(unsafe.SliceData(out))))
 	s.length = uint32(len(out))
+}
+
+// garbage is memory that nobody uses, and that the collector has perhaps freed. It costs a program nothing to keep it:
+// such memory stays where it is until the next collection anyway.
+type garbage struct {
+	begin weak.Pointer[byte]
+	size  uint32
+}
+
+// take returns n bytes of the memory; nil if it has been freed, or has another size. A handler may keep what it gets, so
+// that is at most an eighth larger.
+func (g *garbage) take(n uint32) []byte {
+	if g.size < n || g.size-n > n/8 {
+		return nil
+	}
+	begin, size := g.begin.Value(), g.size
+	*g = garbage{}
+	if begin == nil {
+		return nil
+	}
+	return unsafe.Slice(begin, size)[:n]
+}
+
+func (g *garbage) set(memory []byte) {
+	*g = garbage{weak.Make(unsafe.SliceData(memory)), uint32(cap(memory))}
 }
 
 // leastUncleared is the size, in bytes, from which memory for the host is not cleared first: below, that costs less.

@@ -11,28 +11,28 @@ import (
 )
 
 // Export exports a function: the generated code that reads its arguments, calls it, and writes its results.
-func Export(name string, call func(c *Call)) {
-	slot.Export(name, func(s *slot.Slot, _ slot.Request, payload []byte) ([]byte, slot.Status) {
+func Export(name string, call func(c *Call, base Base)) {
+	slot.Export(name, func(s *slot.Slot, _ slot.Request, payload []byte) ([]byte, slot.Status, bool) {
 		c := newCall(payload)
-		call(&c)
-		return c.answer(s)
+		call(&c, 0)
+		return c.reply(s)
 	})
 }
 
 // ExportContext exports a function that takes a context.
-func ExportContext(name string, call func(ctx context.Context, c *Call)) {
+func ExportContext(name string, call func(ctx context.Context, c *Call, base Base)) {
 	slot.WatchCancels()
 	slot.Export(name, typed(call))
 }
 
 // typed returns what answers requests for a function whose context ends only after WatchCancels.
-func typed(call func(ctx context.Context, c *Call)) slot.Typed {
-	return func(s *slot.Slot, r slot.Request, payload []byte) ([]byte, slot.Status) {
+func typed(call func(ctx context.Context, c *Call, base Base)) slot.Typed {
+	return func(s *slot.Slot, r slot.Request, payload []byte) ([]byte, slot.Status, bool) {
 		ctx, end := s.Begin(r)
 		defer end()
 		c := newCall(payload)
-		call(ctx, &c)
-		return c.answer(s)
+		call(ctx, &c, 0)
+		return c.reply(s)
 	}
 }
 
@@ -94,6 +94,12 @@ func (c *Call) Fail(err error, kinds int) {
 	c.Out.Array(2*kinds + 2)
 	c.Out.Int(raisedKind)
 	c.Out.Uint(raised.Number)
+}
+
+// reply answers the request. lent: no argument lies in the message, or those that do ended with the call.
+func (c *Call) reply(s *slot.Slot) (reply []byte, status slot.Status, lent bool) {
+	reply, status = c.answer(s)
+	return reply, status, !c.In.shared
 }
 
 // answer answers the request. If the reply refers to other memory, it begins with the number of these parts, and with

@@ -185,6 +185,7 @@ func share[T Number](r *Reader, data []byte) []T {
 		return []T{}
 	}
 	if begin := unsafe.Pointer(unsafe.SliceData(data)); len(data) > slot.MostLent && uintptr(begin)%uintptr(size) == 0 {
+		r.shared = true
 		return unsafe.Slice((*T)(begin), n)
 	}
 	list := make([]T, n)

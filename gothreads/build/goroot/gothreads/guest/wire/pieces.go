@@ -19,7 +19,7 @@ type Pieces struct {
 // the request's body, a file object. The reply is the stream's number, and the content's type: it waits until there is
 // a first piece, so an error before that is the request's own.
 func Opener(name string, run func(ctx context.Context, body io.Reader, p *Pieces) error) slot.Typed {
-	return typed(func(ctx context.Context, c *Call) {
+	return typed(func(ctx context.Context, c *Call, _ Base) {
 		if !c.In.Fixed(1) {
 			c.Refuse()
 			return

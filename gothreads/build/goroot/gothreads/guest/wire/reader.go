@@ -35,6 +35,9 @@ type Reader struct {
 	at    int
 	parts []byte
 	depth int
+
+	// shared: an argument lies in the message, and may be kept. Then no other message gets its memory.
+	shared bool
 }
 
 // partsMark begins a message that has parts. (MessagePack never uses this byte.)
@@ -414,6 +417,7 @@ func (r *Reader) Bytes() []byte {
 // used again, else a copy.
 func (r *Reader) own(data []byte) []byte {
 	if len(data) > slot.MostLent {
+		r.shared = true
 		return data[:len(data):len(data)]
 	}
 	return append(make([]byte, 0, len(data)), data...)

@@ -53,7 +53,7 @@ var streams = struct {
 var exportStreams = sync.OnceFunc(func() {
 	// Its context ends when nobody waits any more. Otherwise requests that wait for items could hold all callers, and
 	// none would be left for those that close the streams.
-	ExportContext("stream next", func(ctx context.Context, c *Call) {
+	ExportContext("stream next", func(ctx context.Context, c *Call, _ Base) {
 		id, ok := c.id()
 		if !ok {
 			return
@@ -69,7 +69,7 @@ var exportStreams = sync.OnceFunc(func() {
 			remove(id)
 		}
 	})
-	Export("stream close", func(c *Call) {
+	Export("stream close", func(c *Call, _ Base) {
 		id, ok := c.id()
 		if !ok {
 			return
