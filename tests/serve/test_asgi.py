@@ -67,11 +67,13 @@ class Served:
         (folder / "program.py").write_text(PROGRAM)
         self._notes = folder / "notes"
         self._notes.touch()
+        self._log = folder / "log"
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         command = [text.format(port=port) for text in SERVERS[server]]
         self.process = subprocess.Popen(
             [sys.executable, "-m", *command, *more, target], cwd=folder, stdin=subprocess.DEVNULL,
+            stdout=self._log.open("w"), stderr=subprocess.STDOUT,
             env={**os.environ, "MODULE": str(module), "NOTES": str(self._notes), "PYTHONSAFEPATH": "",
                  "PYTHONPATH": os.pathsep.join((str(folder), os.environ.get("PYTHONPATH", "")))})
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE)
@@ -82,6 +84,10 @@ class Served:
             return self.client.get(path).status_code == 200
         except httpx.TransportError:
             return False
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
 
     def noted(self, what: str) -> list[str]:
         return [line for line in self._notes.read_text().splitlines() if line.startswith(what)]
@@ -100,6 +106,7 @@ def served(folder: Path, module: Path, server: str, target: str, *more: str) -> 
         finally:
             running.process.kill()
             running.client.close()
+            print(running.log)
 
 
 @pytest.mark.long
@@ -162,6 +169,21 @@ def test_a_handler_streams_in_every_server(tmp_path: Path, server: str) -> None:
         with pytest.raises(httpx.RemoteProtocolError):  # so that nobody takes the answer for complete
             client.post("/api/request/fail%20late", content=b"abc")
         assert count("running") == 0
+
+
+@pytest.mark.long
+def test_a_body_that_is_too_large_is_refused_by_every_server(tmp_path: Path) -> None:
+    for server in ("uvicorn", "hypercorn", "granian"):
+        (folder := tmp_path / server).mkdir()
+        with served(folder, built("pipes"), server, "program:go") as running:
+            wait_until(lambda: running.answers("/readyz"))
+            port = running.client.base_url.port
+            with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+                connection.sendall(b"POST /api/request/plain HTTP/1.1\r\nHost: localhost\r\n"
+                                   b"Content-Length: 100000000\r\n\r\nx")
+                answer = b"".join(iter(lambda: connection.recv(1000), b""))
+            assert answer.startswith(b"HTTP/1.1 413")
+            assert "Traceback" not in running.log
 
 
 @pytest.mark.long
