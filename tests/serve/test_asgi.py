@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -169,6 +171,64 @@ def test_a_handler_streams_in_every_server(tmp_path: Path, server: str) -> None:
         with pytest.raises(httpx.RemoteProtocolError):  # so that nobody takes the answer for complete
             client.post("/api/request/fail%20late", content=b"abc")
         assert count("running") == 0
+
+
+def _cut(client: socket.socket) -> None:
+    """End a connection as a client does that is killed."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def _shut(client: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it has ended
+        client.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("server", [server for server in SERVERS if "workers" not in server])
+def test_what_clients_do_leaves_no_call_behind_and_no_traceback_in_the_log(tmp_path: Path, server: str) -> None:
+    """They leave in the middle of bodies and answers, and of WebSockets, in every way."""
+    with served(tmp_path, built("pipes"), server, "program:go") as running:
+        wait_until(lambda: running.answers("/readyz"))
+        client, port = running.client, running.client.base_url.port
+
+        def post(path: str, headers: str, body: bytes, least: int) -> socket.socket:
+            connection = socket.create_connection(("127.0.0.1", port), PATIENCE)
+            connection.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n".encode() + body)
+            if least:
+                assert connection.recv(least).startswith(b"HTTP/1.1 200"[:least])
+            return connection
+
+        def rests() -> bool:
+            in_flight = re.search(r"gothreads_calls_in_flight\{.*\} (\S+)", client.get("/metrics").text)
+            running = client.post("/api/call/running").json()["result"]
+            return (running, in_flight and in_flight[1]) == (0, "0.0")
+        for end in (socket.socket.close, _cut):
+            open_ones = [post(path, headers, body, least) for path, headers, body, least in (
+                ("/api/request/plain", "Content-Length: 1000", b"x", 0),
+                ("/api/request/read", "Content-Length: 1000", b"x", 0),
+                ("/api/request/events", "Transfer-Encoding: chunked", b"4\r\nabc\n\r\n", 20),
+                ("/api/request/wait", "Content-Length: 0", b"", 20),
+                ("/api/request/mute", "Content-Length: 0", b"", 0),
+                ("/api/request/flood", "Content-Length: 0", b"", 20),
+                ("/api/request/flood", "Content-Length: 0", b"", 0),
+                ("/api/call/running", "Content-Length: 20", b"{", 0)) for _ in range(10)]
+            for connection in open_ones:
+                end(connection)
+            wait_until(rests)
+        url = str(client.base_url).replace("http", "ws", 1)
+        for is_killed in (False, True):
+            with contextlib.ExitStack() as web_sockets:
+                for name in ("wait", "mute", "read", "events", "upper", "plain") * 5:
+                    web_socket = web_sockets.enter_context(connect(
+                        f"{url}/api/request/{name}", open_timeout=PATIENCE, ping_interval=None, close_timeout=1))
+                    if name in ("read", "upper", "plain"):  # what Go does not read hides the end from other servers
+                        web_socket.send(b"abc")
+                    if is_killed:
+                        web_sockets.callback(_shut, web_socket.socket)  # its thread is reading
+            wait_until(rests)
+        assert client.post("/api/request/plain", content=b"ab").content == b"AB"
+        assert "Traceback" not in running.log
 
 
 @pytest.mark.long
