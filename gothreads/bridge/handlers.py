@@ -37,6 +37,26 @@ Handler = Callable[..., Any]
 _END_SECONDS = 1.0
 
 
+class Inline:
+    """A handler that never blocks, and takes no context.
+
+    It runs at once, on the thread on which Go calls it: so also when other handlers have all threads.
+    """
+
+    def __init__(self, run: Callable[[bytes], None]) -> None:
+        self._run = run
+
+    def __call__(self, payload: bytes) -> None:
+        self._run(payload)
+
+    def answer(self, call: HostCall, payload: bytes) -> None:
+        """End the call."""
+        try:
+            call.returned(self._run(payload))
+        except BaseException as error:
+            call.raised(error)
+
+
 class ReplyStatus(IntEnum):
     """The outcome of a call. messages_wasip1.go, on the guest's side, has the same values."""
 
@@ -163,6 +183,9 @@ class Handlers:
         """
         function, is_coroutine, with_context = self._handlers[call.handler]
         arguments = (payload, context.for_call(call.cancelled)) if with_context else (payload,)
+        if isinstance(function, Inline):
+            function.answer(call, payload)
+            return
 
         def begin() -> None:
             if not is_coroutine:

@@ -84,6 +84,8 @@ class _PackageCaller:
     made; the opening goes on, for later ones.
     """
 
+    parks = False
+
     def __init__(self, name: str, make: Callable[[], App]) -> None:
         self._name, self._openings = name, Openings(name, make)
 

@@ -187,7 +187,8 @@ class App(Picklable, Requests, Events, RunningModule):
         limit = self.options.limits.memory if memory_limit is None else memory_limit
         return AppStatistics(model=self.model, state=self.state.value, uptime=time.monotonic() - self._begun,
                              memory_limit=limit, compile_seconds=self.compile_seconds,
-                             calls_in_progress=self._in_use, queued_events=self._messages.queued,
+                             calls_in_progress=self._in_use, waits_for_streams=len(self._parked),
+                             queued_events=self._messages.queued,
                              call_path=extension.PATH, **figures)
 
     @property

@@ -8,7 +8,8 @@ the app's own threads, in three groups that never wait for each other:
 - `_nested`, for calls that a Python function makes while the module is calling it. These never queue: whoever has a
   thread or a caller may be waiting for this call.
 
-A call that may be given up always runs on one of the app's threads (runtime/cancellation.py).
+A call that may be given up always runs on one of the app's threads (runtime/cancellation.py). If it finds that there is
+nothing to return yet, it is made again later (runtime/parked_calls.py): meanwhile it has neither a thread nor a caller.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from gothreads.runtime.cancellation import Cancellation, OnTimeout, PendingCall
 from gothreads.runtime.lifecycle import Lifecycle
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.runtime.options import Options
+from gothreads.runtime.parked_calls import ParkedCalls, Repeated
 from gothreads.runtime.state import State
 from gothreads.sync.deadlines import Deadline
 from gothreads.typed.namespace import Functions
@@ -53,12 +55,16 @@ class CallRunner(Lifecycle):
     """Runs calls into a module. A "call" here is a function that does the work on the thread that runs it."""
 
     functions: Functions  # set by App
+    #: Whether calls may be parked: the module runs on when no call is inside.
+    parks = False
 
     def __init__(self, loaded: LoadedModule, options: Options) -> None:
         super().__init__(loaded, options)
         self._call_threads = CallThreads(options.callers, options.limits.stack)
         self._nested = CallThreads(None, options.limits.stack)
         self._for_handlers = CallThreads(options.callers, options.limits.stack)
+        self._parked = ParkedCalls(lambda: self._cause is not None)
+        self.when_ended(self._parked.wake_all)
 
     # Implemented by the models.
 
@@ -145,10 +151,19 @@ class CallRunner(Lifecycle):
 
     def _submit(self, call: Callable[[], Any]) -> Call:
         """Run a call on one of the app's threads. If the app has ended, raises its cause."""
+        return self._submit_to(*self._threads_for(call, inside=False))
+
+    def _threads_for(self, call: Callable[[], Any], *, inside: bool) -> tuple[CallThreads, Callable[[], Any]]:
+        """What is to run a call, and the call, as it runs there. If the app has ended, raises its cause.
+
+        inside: it is made by a Python function that the module has called, which waits for it.
+        """
+        if inside:
+            return self._nested, _as_nested(call)
         self._check_takes_calls()
         if stack.nested.get():  # from a handler: all other workers may be in calls that wait for it
-            return self._submit_to(self._for_handlers, _as_nested(call))
-        return self._submit_to(self._call_threads, call)
+            return self._for_handlers, _as_nested(call)
+        return self._call_threads, call
 
     def _submit_to(self, workers: CallThreads, call: Callable[[], Any]) -> Call:
         if self._cause is not None:
@@ -241,12 +256,13 @@ class CallRunner(Lifecycle):
                 deadlines.append(self._deadlines.after(timeout, lambda: timed_out(timeout)))
             if busy is not None and not inside:
                 deadlines.append(self._deadlines.after(busy, lambda: waited.fail_waiting(self._busy(busy))))
-            inner = (self._submit_to(self._nested, _as_nested(lambda: call(token))) if inside
-                     else self._submit(lambda: call(token)))
+            threads, work = self._threads_for(lambda: call(token), inside=inside)
+            work = tracing.carried(work)
+            # Again also while the app waits for calls in flight: this is one.
+            Repeated(self._parked, token, lambda: self._submit_to(threads, work), over).make()
         except BaseException:
             call_off()
             raise
-        inner.when_done(over)
         return waited
 
     def _asked(self, what: str, ask: Callable[[Cancellation], T], timeout: float | None) -> T:
@@ -312,7 +328,8 @@ class CallRunner(Lifecycle):
     # The end.
 
     def _in_flight(self) -> int:
-        return self._in_use + self._call_threads.pending + self._nested.pending + self._for_handlers.pending
+        groups = (self._call_threads, self._nested, self._for_handlers)
+        return len(self._parked) + self._in_use + sum(threads.pending for threads in groups)
 
     def _abandon_calls(self) -> None:
         for threads in (self._call_threads, self._nested, self._for_handlers):

@@ -21,6 +21,7 @@ from gothreads.engine.call_threads import Call
 from gothreads.errors import CallTimeout, HandlerError, MisuseError
 from gothreads.sync.seconds import check_seconds
 from gothreads.text import shown
+from gothreads.typed.parking import Wait
 
 #: What to do with a call that is given up. "continue": its goroutine goes on, as after a cgo call. "cancel": the
 #: context of its handler is cancelled (guest.HandleContext); a handler without one goes on. "stop": the module is
@@ -52,6 +53,8 @@ class Cancellation:
         # Guarded by _lock.
         self._begun = self._given_up = False
         self._guest: Guest | None = None  # the instance that it is in now
+        self._last: Guest | None = None  # the instance that it is in, or was in last
+        self._parked: Wait | None = None  # what it waits for outside
         self._wants = ""  # a handler that main has yet to register: the call asks for it again and again
         self._request = 0  # its number among the slot's requests; 0: not a request
         self._ends_itself = False  # Go is told the deadline
@@ -66,7 +69,7 @@ class Cancellation:
         with self._lock:
             if self._given_up:
                 raise CallGivenUp
-            self._begun, self._guest, self._wants = True, guest, ""
+            self._begun, self._guest, self._last, self._parked, self._wants = True, guest, guest, None, ""
             self._request, self._ends_itself = guest.slot.requests + 1 if request else 0, ends_itself
         try:
             if ends_itself:
@@ -81,14 +84,23 @@ class Cancellation:
         """Called when the caller no longer waits. From any thread. late: because of its deadline."""
         with self._lock:
             self._given_up = True
-            guest, request = self._guest, self._request
+            guest, request, parked = self._guest, self._request, self._parked
             # Under the lock: once the call has left, another call may use its slot.
             if guest is not None and request and self._on_timeout == "cancel":
                 if not (late and self._ends_itself):  # else ctx.Err() would be one error or the other
                     guest.slot.cancel(request)
-            elif guest is not None and self._on_timeout == "stop":
+            elif self._last is not None and (guest or parked) is not None and self._on_timeout == "stop":
                 self._has_stopped = True
-                self._stop(guest)
+                self._stop(self._last)
+        if parked is not None and self._on_timeout == "cancel":
+            parked.wake()  # for nothing: it is abandoned
+
+    def park(self, wait: Wait) -> bool:
+        """Note that the call is outside, until the wait is woken. False: nobody waits for the call any more."""
+        with self._lock:
+            if not self._given_up:
+                self._parked = wait
+            return not self._given_up
 
     def wants(self, handler: str) -> None:
         """Note that the module does not have this handler yet, so that the call has done nothing."""

@@ -1,6 +1,7 @@
 """The handlers of gothreads' own, beside the program's.
 
-By them typed functions use what Python lends to Go, and a module calls what Python implements for it.
+By them typed functions use what Python lends to Go, streams say that they have items, and a module calls what Python
+implements for it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gothreads.bridge.handlers import Handler
+from gothreads.bridge.handlers import Handler, Inline
 from gothreads.errors import MisuseError
 from gothreads.runtime.module_file import LoadedModule
 from gothreads.text import cut
-from gothreads.typed import OBJECT
+from gothreads.typed import OBJECT, WAKE
+from gothreads.typed.parking import wake
 
 
 def own_handlers(loaded: LoadedModule, imports: Mapping[str, Any],
@@ -28,13 +30,13 @@ def own_handlers(loaded: LoadedModule, imports: Mapping[str, Any],
     if importlib.util.find_spec("msgspec") is None:  # typed_of reports that
         return {}
     if not loaded.has_typed:
-        return {OBJECT: _lent} if loaded.may_stream else {}
+        return {OBJECT: _lent, WAKE: Inline(wake)} if loaded.may_stream else {}
     lending, typed = map(importlib.import_module, ("gothreads.typed.lending", "gothreads.typed.imports"))
     loan = lending.Loan()
     when_ended(loan.close)
     assert loaded.metadata is not None
     implemented: Mapping[str, Handler] = typed.implement(loaded.name, loaded.metadata.typed, imports, loan)
-    return {OBJECT: lending.answer, **implemented}
+    return {OBJECT: lending.answer, WAKE: Inline(wake), **implemented}
 
 
 def _lent(request: bytes) -> Any:

@@ -36,6 +36,7 @@ from gothreads.text import closest, cut
 if TYPE_CHECKING:
     from gothreads.bridge.buffers import Reply
     from gothreads.typed.caller import Caller
+    from gothreads.typed.parking import Wait
     from gothreads.typed.streams import ByteStream
 
 T = TypeVar("T")
@@ -130,9 +131,9 @@ class Requests(CallRunner):
                        here: bool) -> PendingCall:
         self._check_go("handlers")
         handler, body = handler_name(handler), file_of(body)
-        opening = importlib.import_module("gothreads.typed.handler_streams").Opening(handler, body)
+        opening = importlib.import_module("gothreads.typed.handler_streams").Opening(handler, body, parks=self.parks)
 
-        def stream(token: Cancellation) -> ByteStream:
+        def stream(token: Cancellation) -> ByteStream | Wait:
             def call() -> tuple[Reply, Caller]:
                 try:
                     return AppCaller(self, self._request_quickly)._call(opening.handler, opening.message, token)
@@ -142,7 +143,7 @@ class Requests(CallRunner):
                                           "whole, and does not stream: call request(), or register it with "
                                           "guest.HandleStream") from None
                     raise unknown("handler", handler, error.known) from None
-            opened: ByteStream = self._registered_by_main(handler, lambda: opening.read(call), token)
+            opened: ByteStream | Wait = self._registered_by_main(handler, lambda: opening.read(call), token)
             return opened
 
         def over(done: Future[ByteStream]) -> None:

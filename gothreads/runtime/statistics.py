@@ -71,6 +71,8 @@ class AppStatistics:
     calls: calls of exports and handlers that have returned.
     calls_in_progress: calls that are in the module now. In a model with one instance, those that wait for their turn,
         too.
+    waits_for_streams: readers of iterators, and of handlers that stream, that wait for Go to write something. They hold
+        no caller.
     memory, memory_limit: the module's memory, in bytes. 0 if it cannot be read now.
     compile_seconds: how long it took to compile the module to machine code. None if the machine code was there already.
     callers: what calls go through, in the model "threaded".
@@ -86,6 +88,7 @@ class AppStatistics:
     uptime: float
     calls: int
     calls_in_progress: int = 0
+    waits_for_streams: int = 0
     memory: int
     memory_limit: int
     compile_seconds: float | None
@@ -106,6 +109,8 @@ class AppStatistics:
     def _lines(self) -> Iterator[tuple[str, str]]:
         yield "app", f"{self.model}, {self.state}, for {self.uptime:,.1f} s"
         yield "calls", f"{self.calls:,} returned, {self.calls_in_progress:,} in progress; made in {self.call_path}"
+        if self.waits_for_streams:
+            yield "", f"{self.waits_for_streams:,} wait for a stream of Go's, outside the module"
         yield "memory", f"{_megabytes(self.memory)} of at most {_megabytes(self.memory_limit)}"
         yield "compiled", ("before, by another run" if self.compile_seconds is None
                            else f"in {self.compile_seconds:,.1f} s")

@@ -26,6 +26,10 @@ class AppCaller(NamedTuple):
     quickly: Callable[[str, bytes], bytes | None]
     instance: Guest | None = None
 
+    @property
+    def parks(self) -> bool:
+        return self.app.parks
+
     def call(self, handler: str, message: Message) -> Reply:
         app = self.app
         if type(message) is bytes and not (tracing.API in modules and tracing.has_span()):

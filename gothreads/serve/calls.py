@@ -145,12 +145,19 @@ class Calls:
         try:
             if await left_first(receive, result) and self._on_timeout != "stop":
                 result.cancel()
+                future.add_done_callback(_dropped)
                 raise HTTPException(guard.CLIENT_LEFT, "the client has disconnected")
             return await result
         except CallersBusy:
             options = self._app.options
             raise CallersBusy(f"all {options.callers} callers were busy for {options.callers_timeout:g} s. Try again, "
                               f"or serve with more --callers") from None
+
+
+def _dropped(done: Future[Any]) -> None:
+    """Close a stream that has come too late for its client: until it is freed, its handler would go on."""
+    if not done.cancelled() and done.exception() is None and hasattr(done.result(), "close"):
+        done.result().close()
 
 
 def _is_json(reply: bytes) -> bool:

@@ -130,6 +130,8 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
+                if not scope.get("http_version", "1.1").startswith("1"):  # HTTP/2 does not allow it
+                    del headers["connection"]
                 start = message  # held back: once the body comes, it is known whether it fits
                 return
             body: bytes = message.get("body", b"")
@@ -199,7 +201,7 @@ class Held:
         weight: bytes of memory per byte of the body.
         """
         body, mine, begun = bytearray(), 0, asyncio.get_running_loop().time()
-        too_large = HTTPException(413, f"the body is larger than {most:,} bytes")
+        too_large = HTTPException(413, f"the body is larger than {most:,} bytes", {"Connection": "close"})
         if (told := request.headers.get("content-length", "")).isdecimal() and len(told) < 20 and int(told) > most:
             raise too_large
         try:

@@ -243,6 +243,8 @@ class _Module:
                           statistics.calls_in_progress)
         yield self._gauge("memory_bytes", "The module's memory.", statistics.memory)
         yield self._gauge("memory_limit_bytes", "The limit on it.", statistics.memory_limit)
+        yield self._gauge("waits_for_streams", "Answers that wait for Go to write something. They hold no caller.",
+                          statistics.waits_for_streams)
         yield self._gauges("events_queued", "Events that wait for the module.", "name", statistics.queued_events)
         yield from self._of_calls(statistics)
         if statistics.go is not None:

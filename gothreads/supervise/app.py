@@ -277,6 +277,8 @@ class _SupervisedFunction(Function):
 class _SupervisedCaller:
     """Calls typed functions in the current instance. See typed.caller.Caller."""
 
+    parks = False
+
     def __init__(self, supervised: Supervised) -> None:
         self._supervised = supervised
 

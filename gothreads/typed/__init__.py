@@ -6,6 +6,8 @@ import sys
 TYPES = "gothreads.typed.types_"
 #: The handler by which Go calls what Python lends to it (typed/lending.py).
 OBJECT = "gothreads:object"
+#: The handler by which Go says that a stream has something (typed/parking.py).
+WAKE = "gothreads:wake"
 
 
 class _Missing:

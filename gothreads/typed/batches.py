@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -13,6 +13,7 @@ from gothreads.bridge.buffers import Refused
 from gothreads.errors import GothreadsError
 from gothreads.typed.caller import Call, Caller, made
 from gothreads.typed.json_values import as_json
+from gothreads.typed.parking import Wait
 from gothreads.typed.values import TypeDecoder
 
 #: What asks for the items of an iterator, and what ends it (build/goroot/gothreads/guest/wire/stream.go).
@@ -28,18 +29,28 @@ class Batches:
     def __init__(self, number: int, decoder: TypeDecoder, failed: Callable[[Refused], BaseException], caller: Caller,
                  ended: Callable[[], None]) -> None:
         self._decoder, self._failed, self._caller, self._ended = decoder, failed, caller, ended
-        self._message = msgspec.msgpack.encode([number])
+        self._number = number
 
     def next(self) -> tuple[list[Any], bool]:
-        return self._read(lambda: (self._caller.call(_NEXT, self._message), self._caller))
+        asked = self._request()
+        caller = self._caller
+        if isinstance(batch := asked.read(lambda: (caller.call(_NEXT, asked.message), caller)), Wait):
+            batch.disarm()
+            asked = self._request()
+            batch = caller.wait(_NEXT, asked.message, asked.read, {})
+        return cast(tuple[list[Any], bool], batch)
 
     def submit(self) -> Future[tuple[list[Any], bool]]:
-        return self._caller.submit(_NEXT, self._message, self._read, {})
+        asked = self._request()
+        return self._caller.submit(_NEXT, asked.message, asked.read, {})
 
     def stop(self) -> None:
         self._ended()
         with contextlib.suppress(GothreadsError, RuntimeError):  # it has ended; or the interpreter does
-            self._caller.submit(_CLOSE, self._message, lambda call: call()[0], {})
+            self._caller.submit(_CLOSE, msgspec.msgpack.encode([self._number]), lambda call: call()[0], {})
+
+    def _request(self) -> _Request:
+        return _Request(self._number, Wait() if self._caller.parks else None, self._read)
 
     def _read(self, call: Call) -> tuple[list[Any], bool]:
         reply, _ = made(call, self._failed)
@@ -47,6 +58,29 @@ class Batches:
         if batch[1]:
             self._ended()
         return batch
+
+
+class _Request:
+    """One request for a batch, which may be made again. wait: None if it waits in Go."""
+
+    def __init__(self, number: int, wait: Wait | None, read: Callable[[Call], tuple[list[Any], bool]]) -> None:
+        self._wait, self._read = wait, read
+        self.message = msgspec.msgpack.encode([number, 0 if wait is None else wait.number])
+
+    def read(self, call: Call) -> Any:
+        """The batch; or the wait, if there are no items yet."""
+        if (wait := self._wait) is None:
+            return self._read(call)
+        wait.arm()
+        try:
+            items, last = self._read(call)
+        except BaseException:
+            wait.disarm()
+            raise
+        if not (items or last):
+            return wait
+        wait.disarm()
+        return items, last
 
 
 class JsonBatches(Batches):

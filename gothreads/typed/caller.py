@@ -18,6 +18,10 @@ Read = Callable[[Call], Any]
 class Caller(Protocol):
     """What calls the handlers of typed functions."""
 
+    @property
+    def parks(self) -> bool:
+        """Whether `submit` and `wait` make a request again whose `read` returns a Wait (typed/parking.py)."""
+
     def call(self, handler: str, message: Message) -> Reply:
         """Call a handler on this thread, and return its reply. Raises Refused."""
 

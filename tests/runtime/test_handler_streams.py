@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
 from typing import Any
 
 import psutil
 import pytest
 
 import gothreads
+from gothreads.typed import parking
 from tests.support.modules import MODELS, built, opened
 from tests.support.patient import given_up_inside
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 SIZE = 32 << 20
 #: What may be on its way at most: a batch in Go, one in Python, a piece in the handler's writer, and one being read.
@@ -166,6 +170,118 @@ def test_a_timeout_cancels_the_handler(fresh: Any) -> None:
     with fresh.stream("wait", timeout=60) as answer:  # for the first piece only
         assert fresh.exports.running() == 1
         assert "Go stream" in repr(answer)
+
+
+@pytest.mark.parametrize("model", ["threaded", "idle"])
+def test_streams_that_wait_hold_no_callers(model: str) -> None:
+    """Neither before the first piece, nor after it. Whatever ends them ends all."""
+    async def run(app: Any) -> None:
+        answers = [await app.stream_async("wait") for _ in range(20)]
+        pieces = [asyncio.ensure_future(anext(answer)) for answer in answers]
+        openings = [asyncio.ensure_future(app.stream_async("mute")) for _ in range(20)]
+        await asyncio.to_thread(wait_until, lambda: app.statistics().waits_for_streams == 40)
+        assert await app.request_async("plain", b"ab") == b"AB"
+        assert await app.call_async("running") == 40
+        for one in openings[::2]:
+            one.cancel()
+        for answer in answers[::2]:
+            answer.close()
+        await asyncio.to_thread(wait_until, lambda: app.exports.left() == 20)
+        await asyncio.to_thread(wait_until, lambda: app.statistics().waits_for_streams == 20)
+        await asyncio.wait_for(asyncio.wait([*pieces[::2], *openings[::2]]), PATIENCE)
+        app.close()
+        ends = await asyncio.wait_for(asyncio.gather(*pieces, *openings, return_exceptions=True), PATIENCE)
+        assert [type(end) for end in ends] == [StopAsyncIteration, gothreads.AppClosed] * 10 + [
+            asyncio.CancelledError, gothreads.AppClosed] * 10
+    with opened("pipes", model=model, callers=2) as app:
+        asyncio.run(run(app))
+    assert parking._waits == {}
+
+
+def test_pieces_that_come_when_a_wait_begins_are_all_taken(app: Any) -> None:
+    """About when a wait is parked (wire/stream.go): no one is forgotten there, and none comes twice."""
+    async def talk(seed: int) -> None:
+        loop = asyncio.get_running_loop()
+        random, written = Random(seed), asyncio.Queue[bytes]()
+
+        class Body:
+            async def read(self, _size: int) -> bytes:
+                return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(written.get(), loop))
+        answer = await app.stream_async("events", Body())
+        assert await anext(answer) == b"event: hello\ndata: 0\n\n"
+        for number in range(100):
+            taken = asyncio.ensure_future(anext(answer))
+            await asyncio.sleep(random.uniform(0, 0.003))
+            written.put_nowait(b"%d\n" % number)
+            assert await asyncio.wait_for(taken, PATIENCE) == b"data: %d\n\n" % number
+        written.put_nowait(b"")
+        assert [piece async for piece in answer] == []
+
+    async def run() -> None:
+        await asyncio.gather(*map(talk, range(10)))
+    asyncio.run(run())
+
+
+def test_a_stream_that_is_given_up_before_it_begins_stops_the_module_if_told_so(fresh: Any) -> None:
+    given_up_inside(lambda: fresh.stream("mute", timeout=0.1, on_timeout="stop"))
+    assert fresh.state is not gothreads.State.RUNNING
+
+
+def test_one_that_goes_on_after_its_timeout_is_closed_when_it_begins(fresh: Any) -> None:
+    read, may_come = threading.Event(), threading.Event()
+
+    class Late:
+        def read(self, _size: int) -> bytes:
+            read.set()
+            may_come.wait(PATIENCE)
+            return b""
+    opening = fresh.submit_stream("read", Late(), timeout=0.5, on_timeout="continue")
+    assert read.wait(PATIENCE)
+    with pytest.raises(gothreads.CallTimeout):
+        opening.result(PATIENCE)
+    assert fresh.exports.running() == 1
+    may_come.set()
+    wait_until(lambda: fresh.exports.running() == 0 and fresh.statistics().waits_for_streams == 0)
+
+
+def test_who_leaves_at_any_moment_of_an_opening_leaves_no_handler_behind(app: Any) -> None:
+    """Before the call, in it, while it is parked, when it is woken, and when it is made again."""
+    async def leave(seed: int) -> None:
+        random = Random(seed)
+        for handler in ("wait", "mute", "read") * 10:
+            body = io.BytesIO(b"x") if handler == "read" else b""
+            opening = asyncio.ensure_future(app.stream_async(handler, body))
+            await asyncio.sleep(random.choice((0, 0.0005, 0.001, 0.002)))
+            opening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                (await opening).close()
+
+    async def run() -> None:
+        await asyncio.gather(*map(leave, range(10)))
+    asyncio.run(run())
+    wait_until(lambda: app.exports.running() == 0)
+    wait_until(lambda: app.statistics().waits_for_streams == 0)
+
+
+def test_a_drain_waits_for_who_waits(fresh: Any) -> None:
+    said = threading.Event()
+
+    class Body:
+        def read(self, _size: int) -> bytes:
+            said.wait(PATIENCE)
+            return b"word\n"
+    answer = fresh.stream("events", Body())
+    assert next(answer) == b"event: hello\ndata: 0\n\n"
+    with ThreadPoolExecutor(2) as threads:
+        piece = threads.submit(next, answer, None)
+        wait_until(lambda: fresh.statistics().waits_for_streams == 1)
+        closing = threads.submit(fresh.close, drain=PATIENCE)
+        wait_until(lambda: fresh.state is gothreads.State.DRAINING)
+        assert not piece.done()
+        said.set()
+        assert piece.result(PATIENCE) == b"data: word\n\n"
+        answer.close()
+        closing.result(PATIENCE)
 
 
 def test_asynchronous_code_talks_both_ways(app: Any) -> None:

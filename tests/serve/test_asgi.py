@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,11 +69,13 @@ class Served:
         (folder / "program.py").write_text(PROGRAM)
         self._notes = folder / "notes"
         self._notes.touch()
+        self._log = folder / "log"
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         command = [text.format(port=port) for text in SERVERS[server]]
         self.process = subprocess.Popen(
             [sys.executable, "-m", *command, *more, target], cwd=folder, stdin=subprocess.DEVNULL,
+            stdout=self._log.open("w"), stderr=subprocess.STDOUT,
             env={**os.environ, "MODULE": str(module), "NOTES": str(self._notes), "PYTHONSAFEPATH": "",
                  "PYTHONPATH": os.pathsep.join((str(folder), os.environ.get("PYTHONPATH", "")))})
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE)
@@ -82,6 +86,10 @@ class Served:
             return self.client.get(path).status_code == 200
         except httpx.TransportError:
             return False
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
 
     def noted(self, what: str) -> list[str]:
         return [line for line in self._notes.read_text().splitlines() if line.startswith(what)]
@@ -100,6 +108,7 @@ def served(folder: Path, module: Path, server: str, target: str, *more: str) -> 
         finally:
             running.process.kill()
             running.client.close()
+            print(running.log)
 
 
 @pytest.mark.long
@@ -162,6 +171,79 @@ def test_a_handler_streams_in_every_server(tmp_path: Path, server: str) -> None:
         with pytest.raises(httpx.RemoteProtocolError):  # so that nobody takes the answer for complete
             client.post("/api/request/fail%20late", content=b"abc")
         assert count("running") == 0
+
+
+def _cut(client: socket.socket) -> None:
+    """End a connection as a client does that is killed."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+def _shut(client: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it has ended
+        client.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("server", [server for server in SERVERS if "workers" not in server])
+def test_what_clients_do_leaves_no_call_behind_and_no_traceback_in_the_log(tmp_path: Path, server: str) -> None:
+    """They leave in the middle of bodies and answers, and of WebSockets, in every way."""
+    with served(tmp_path, built("pipes"), server, "program:go") as running:
+        wait_until(lambda: running.answers("/readyz"))
+        client, port = running.client, running.client.base_url.port
+
+        def post(path: str, headers: str, body: bytes, least: int) -> socket.socket:
+            connection = socket.create_connection(("127.0.0.1", port), PATIENCE)
+            connection.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n".encode() + body)
+            if least:
+                assert connection.recv(least).startswith(b"HTTP/1.1 200"[:least])
+            return connection
+
+        def rests() -> bool:
+            in_flight = re.search(r"gothreads_calls_in_flight\{.*\} (\S+)", client.get("/metrics").text)
+            running = client.post("/api/call/running").json()["result"]
+            return (running, in_flight and in_flight[1]) == (0, "0.0")
+        for end in (socket.socket.close, _cut):
+            open_ones = [post(path, headers, body, least) for path, headers, body, least in (
+                ("/api/request/plain", "Content-Length: 1000", b"x", 0),
+                ("/api/request/read", "Content-Length: 1000", b"x", 0),
+                ("/api/request/events", "Transfer-Encoding: chunked", b"4\r\nabc\n\r\n", 20),
+                ("/api/request/wait", "Content-Length: 0", b"", 20),
+                ("/api/request/mute", "Content-Length: 0", b"", 0),
+                ("/api/request/flood", "Content-Length: 0", b"", 20),
+                ("/api/request/flood", "Content-Length: 0", b"", 0),
+                ("/api/call/running", "Content-Length: 20", b"{", 0)) for _ in range(10)]
+            for connection in open_ones:
+                end(connection)
+            wait_until(rests)
+        url = str(client.base_url).replace("http", "ws", 1)
+        for is_killed in (False, True):
+            with contextlib.ExitStack() as web_sockets:
+                for name in ("wait", "mute", "read", "events", "upper", "plain") * 5:
+                    web_socket = web_sockets.enter_context(connect(
+                        f"{url}/api/request/{name}", open_timeout=PATIENCE, ping_interval=None, close_timeout=1))
+                    if name in ("read", "upper", "plain"):  # what Go does not read hides the end from other servers
+                        web_socket.send(b"abc")
+                    if is_killed:
+                        web_sockets.callback(_shut, web_socket.socket)  # its thread is reading
+            wait_until(rests)
+        assert client.post("/api/request/plain", content=b"ab").content == b"AB"
+        assert "Traceback" not in running.log
+
+
+@pytest.mark.long
+def test_a_body_that_is_too_large_is_refused_by_every_server(tmp_path: Path) -> None:
+    for server in ("uvicorn", "hypercorn", "granian"):
+        (folder := tmp_path / server).mkdir()
+        with served(folder, built("pipes"), server, "program:go") as running:
+            wait_until(lambda: running.answers("/readyz"))
+            port = running.client.base_url.port
+            with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+                connection.sendall(b"POST /api/request/plain HTTP/1.1\r\nHost: localhost\r\n"
+                                   b"Content-Length: 100000000\r\n\r\nx")
+                answer = b"".join(iter(lambda: connection.recv(1000), b""))
+            assert answer.startswith(b"HTTP/1.1 413")
+            assert "Traceback" not in running.log
 
 
 @pytest.mark.long

@@ -231,10 +231,24 @@ def test_a_place_among_the_calls_is_held_until_the_first_piece() -> None:
         wait_until(lambda: server.call("left").json().get("result") == 2)
 
 
+def test_answers_and_web_sockets_that_are_idle_hold_no_caller() -> None:
+    with running("--callers", "2", built("pipes")) as server, contextlib.ExitStack() as stack:
+        for _ in range(20):
+            assert stack.enter_context(raw(server, "wait")).recv(10_000).startswith(b"HTTP/1.1 200 ")
+            stack.enter_context(raw(server, "mute"))
+            stack.enter_context(opened_at(server, "wait"))
+        wait_until(lambda: counted(server, "running") == 60)
+        assert server.client.post("/api/request/plain", content=b"ab").content == b"AB"
+        wait_until(lambda: re.search(r"gothreads_waits_for_streams\{.*\} 60.0", server.client.get("/metrics").text))
+        stack.close()
+        wait_until(lambda: counted(server, "running") == 0)
+        wait_until(lambda: re.search(r"gothreads_waits_for_streams\{.*\} 0.0", server.client.get("/metrics").text))
+
+
 @pytest.mark.parametrize("supervised", [False, True])
 def test_whether_a_handler_streams_is_asked_within_the_limits_of_a_call(supervised: bool) -> None:
     with (gothreads.supervise if supervised else gothreads.open)(built("pipes"), callers=1) as app:
-        stuck = app.submit_stream("mute")
+        stuck = app.submit_request("stuck")
         wait_until(lambda: app.statistics().calls_in_progress == 1)
 
         async def conversation(client: httpx.AsyncClient) -> None:
@@ -248,7 +262,7 @@ def test_a_client_may_leave_while_the_module_is_asked_whether_a_handler_streams(
     with running("--callers", "1", "--max-calls", "2", built("pipes")) as server:
         def in_flight(count: int) -> object:
             return re.search(rf"gothreads_calls_in_flight\{{.*\}} {count}\.0", server.client.get("/metrics").text)
-        with raw(server, "mute"):
+        with raw(server, "stuck"):
             wait_until(lambda: in_flight(1))
             threading.Event().wait(TOLD_SECONDS)  # what the first call was told holds no longer for other names
             with raw(server, "nothing", length=10):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import gothreads
 from tests.support.modules import MODELS, built, opened
 from tests.support.patient import given_up_inside
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -219,10 +219,13 @@ def test_cancelling_a_wait_closes_the_iterator(fresh: Any) -> None:
 def test_waits_that_are_cancelled_hold_no_callers(model: str) -> None:
     app: Any
     with opened("typed", model=model, callers=2, **({"instances": 2} if model == "pool" else {})) as app:
+        def calls(statistics: gothreads.AppStatistics) -> int:
+            return statistics.calls_in_progress + statistics.waits_for_streams
+
         async def run() -> None:
             streams = [await app.receive_async(0, True) for _ in range(5)]
             waits = [asyncio.ensure_future(anext(stream)) for stream in streams]
-            await asyncio.to_thread(wait_until, lambda: app.statistics().calls_in_progress)
+            await asyncio.to_thread(wait_until, lambda: calls(app.statistics()))
             for wait in waits:
                 wait.cancel()
             assert [type(each) for each in await asyncio.gather(*waits, return_exceptions=True)] == [
@@ -231,6 +234,23 @@ def test_waits_that_are_cancelled_hold_no_callers(model: str) -> None:
         asyncio.run(run())
         if model == "threaded":
             wait_until(lambda: app.yielded()[1] == 5)
+
+
+def test_threads_that_wait_for_items_hold_no_callers() -> None:
+    app: Any
+    with opened("typed", callers=2) as app:
+        before = app.yielded()[1]
+        streams = [app.receive(0, True) for _ in range(20)]
+        with ThreadPoolExecutor(len(streams)) as threads:
+            waits = [threads.submit(next, stream, None) for stream in streams]
+            wait_until(lambda: app.statistics().waits_for_streams == len(streams))
+            assert "20 wait for a stream of Go's" in str(app.statistics())
+            assert app.add(2, 3) == 5
+            for stream in streams:
+                stream.close()
+            assert [wait.result(PATIENCE) for wait in waits] == [None] * len(streams)
+        wait_until(lambda: app.yielded()[1] == before + len(streams))
+        assert app.statistics().waits_for_streams == 0
 
 
 def test_threads_share_an_iterator(app: Any) -> None:
@@ -270,7 +290,7 @@ def test_go_refuses_damaged_requests_for_items(app: Any) -> None:
         with contextlib.suppress(gothreads.HandlerError):
             call(f"gothreads:stream {what}", message)
     check()
-    assert call("gothreads:stream next", b"\x91\xcd\xff\xff") == b"\x92\x90\xc3"  # no such iterator: no items, the last
+    assert call("gothreads:stream next", b"\x92\xcd\xff\xff\x00") == b"\x92\x90\xc3"  # no such iterator: no items, the last
     assert list(app.count(3)) == [0, 1, 2]
 
 

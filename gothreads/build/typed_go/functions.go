@@ -32,6 +32,16 @@ type stream struct {
 	fails   bool         // an iter.Seq2 whose second item is an error
 }
 
+// streams reports whether a package has functions that return iterators or channels.
+func (s *source) streams() bool {
+	for _, f := range s.functions {
+		if f.stream != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // streamOf returns what a type streams; nil if it does not.
 func streamOf(t types.Type) *stream {
 	if c, ok := t.Underlying().(*types.Chan); ok && c.Dir() != types.SendOnly {

@@ -28,6 +28,7 @@ class IdleApp(SingleApp):
     """
 
     model = "idle"
+    parks = True
 
     def _make(self) -> None:
         super()._make()

@@ -42,6 +42,12 @@ func done(ctx context.Context) {
 func init() {
 	guest.Handle("plain", func(payload []byte) ([]byte, error) { return bytes.ToUpper(payload), nil })
 
+	// stuck waits until nobody waits, as a call of the ordinary kind.
+	guest.HandleContext("stuck", func(ctx context.Context, _ []byte) ([]byte, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+
 	// upper answers a piece for each piece that it reads, which it flushes.
 	guest.HandleStream("upper", func(_ context.Context, body io.Reader, answer *guest.StreamWriter) error {
 		answer.SetContentType("text/plain; charset=utf-8")

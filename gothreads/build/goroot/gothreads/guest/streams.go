@@ -56,11 +56,15 @@ func HandleStream(name string, h StreamHandler) {
 	})
 }
 
-// callHost lets package wire call the host, to read bodies. Handlers may be registered at any time, but nobody reads
-// CallHost before the first of them, unless generated code has set it, which it does before main.
+// callHost lets package wire call the host, to read bodies, and to tell it that there are pieces. Handlers may be
+// registered at any time, but nobody reads these variables before the first of them, unless generated code has set them,
+// which it does before main.
 var callHost = sync.OnceFunc(func() {
 	if wire.CallHost == nil {
 		wire.CallHost = CallContext
+	}
+	if wire.Notify == nil {
+		wire.Notify = Notify
 	}
 })
 

@@ -2,10 +2,22 @@ package wire
 
 import (
 	"context"
+	"encoding/binary"
 	"sync"
+	"time"
 
 	"gothreads/guest/slot"
 )
+
+// Notify calls a handler in the host without waiting: guest.Notify. Whatever makes streams sets it.
+var Notify func(name string, payload []byte) error
+
+// wakeHandler is the host's handler that ends a wait of the number in its payload (gothreads/typed/parking.py).
+const wakeHandler = "gothreads:wake"
+
+// A request waits so long for an item before the host's wait is parked: a stream that is busy is not slowed down by
+// another way through the host, and one that is idle holds no caller.
+const beforeParking = time.Millisecond
 
 // A batch of a stream has at most so many items, and ends with the item that makes it this large, in bytes.
 const (
@@ -22,6 +34,10 @@ const (
 // Under mu: the goroutine waits only while the batch is full and the stream is open, the host only while the batch is
 // empty, the goroutine has not ended, and somebody waits for the host. So one of the two can always go on, and whoever
 // changes that wakes the other.
+//
+// The host's waits are parked: a request that finds nothing returns after a moment, and leaves a number here, by which
+// the host is told when to ask again. Under mu, a number is left only while the batch is empty, and whoever changes that
+// takes all numbers: so each is told once, after it was left. The host may be told before it has the reply.
 type Stream struct {
 	// Closed is closed when the host wants no more items.
 	Closed chan struct{}
@@ -30,12 +46,15 @@ type Stream struct {
 	run  func(s *Stream)
 	life *Lifetime // of the function's context, if it takes one
 
+	pieces *Pieces // if the items are these. Under mu until the stream has started, and constant from then on
+
 	mu      sync.Mutex
 	changed sync.Cond
 	items   Writer
 	count   int // of items
 	most    int // items in a batch
 	waiting int // requests that wait for an item
+	parked  []uint64
 	started bool
 	ended   bool // the goroutine will write no more items
 	closed  bool
@@ -54,24 +73,26 @@ var exportStreams = sync.OnceFunc(func() {
 	// Its context ends when nobody waits any more. Otherwise requests that wait for items could hold all callers, and
 	// none would be left for those that close the streams.
 	ExportContext("stream next", func(ctx context.Context, c *Call, _ Base) {
-		id, ok := c.id()
+		id, wait, ok := c.idAndWait()
 		if !ok {
 			return
 		}
-		streams.Lock()
-		s := streams.byID[id]
-		streams.Unlock()
-		if s == nil { // it was closed meanwhile
+		if s := find(id); s == nil { // it was closed meanwhile
 			c.Out.Array(2)
 			c.Out.Array(0)
 			c.Out.Bool(true)
-		} else if last := s.next(ctx, c); last {
+		} else if last := s.next(ctx, c, wait); last {
 			remove(id)
 		}
 	})
 	Export("stream close", func(c *Call, _ Base) {
-		id, ok := c.id()
-		if !ok {
+		if !c.In.Fixed(1) {
+			c.Refuse()
+			return
+		}
+		id := c.In.Uint(64)
+		if !c.In.End() {
+			c.Refuse()
 			return
 		}
 		if s := remove(id); s != nil {
@@ -81,16 +102,23 @@ var exportStreams = sync.OnceFunc(func() {
 	})
 })
 
-// id reads the argument of a request, the number of a stream. False: the request is refused.
-func (c *Call) id() (id uint64, ok bool) {
-	if c.In.Fixed(1) {
-		id = c.In.Uint(64)
+// idAndWait reads the arguments of a request: the numbers of a stream, and of the host's wait; 0: the request itself
+// waits. False: it is refused.
+func (c *Call) idAndWait() (id, wait uint64, ok bool) {
+	if c.In.Fixed(2) {
+		id, wait = c.In.Uint(64), c.In.Uint(64)
 	}
 	if c.In.End() {
-		return id, true
+		return id, wait, true
 	}
 	c.Refuse()
-	return 0, false
+	return 0, 0, false
+}
+
+func find(id uint64) *Stream {
+	streams.Lock()
+	defer streams.Unlock()
+	return streams.byID[id]
 }
 
 func remove(id uint64) *Stream {
@@ -132,6 +160,7 @@ func (s *Stream) Next() bool {
 	if s.waiting > 0 {
 		s.changed.Broadcast()
 	}
+	s.tell()
 	for s.full() && !s.closed {
 		s.changed.Wait()
 	}
@@ -150,19 +179,16 @@ func (s *Stream) full() bool {
 }
 
 // next replies with a batch: a list of items, and whether they are the last; or with the error that ended the stream.
-// The batch is empty, and not the last, if the context has ended.
-func (s *Stream) next(ctx context.Context, c *Call) (last bool) {
+// The batch is empty, and not the last, if the context has ended, or if the host's wait of that number is parked.
+func (s *Stream) next(ctx context.Context, c *Call, wait uint64) (last bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.start()
 	if s.empty() {
-		unlink := context.AfterFunc(ctx, s.wake)
-		defer unlink()
-		s.waiting++
-		for s.empty() && ctx.Err() == nil {
-			s.changed.Wait()
+		s.await(ctx, wait != 0)
+		if wait != 0 && s.empty() {
+			s.parked = append(s.parked, wait)
 		}
-		s.waiting--
 	}
 	if s.count == 0 && s.fail != nil {
 		s.fail(c)
@@ -180,6 +206,45 @@ func (s *Stream) next(ctx context.Context, c *Call) (last bool) {
 	s.items, s.count = Writer{data: s.items.data[:0]}, 0
 	s.changed.Broadcast()
 	return last
+}
+
+// await waits until there is something to reply with; briefly: for a moment. Under mu.
+func (s *Stream) await(ctx context.Context, briefly bool) {
+	unlink := context.AfterFunc(ctx, s.wake)
+	defer unlink()
+	late := false
+	if briefly {
+		timer := time.AfterFunc(beforeParking, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			late = true
+			s.changed.Broadcast()
+		})
+		defer timer.Stop()
+	}
+	s.waiting++
+	for s.empty() && ctx.Err() == nil && !late {
+		s.changed.Wait()
+	}
+	s.waiting--
+}
+
+// tell tells the host to ask again, in all its waits that are parked. Under mu.
+func (s *Stream) tell() {
+	for _, wait := range s.parked {
+		go s.tellOne(wait)
+	}
+	s.parked = nil
+}
+
+func (s *Stream) tellOne(wait uint64) {
+	for Notify(wakeHandler, binary.LittleEndian.AppendUint64(nil, wait)) != nil { // the host has too much to do
+		select {
+		case <-s.Closed: // it does not wait any more
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // start starts the goroutine. Under mu.
@@ -204,6 +269,7 @@ func (s *Stream) produce() {
 		s.mu.Lock()
 		s.ended = true
 		s.changed.Broadcast()
+		s.tell()
 		s.mu.Unlock()
 		s.life.end(nil)
 	}()
@@ -219,6 +285,7 @@ func (s *Stream) close() {
 	s.closed = true
 	close(s.Closed)
 	s.changed.Broadcast()
+	s.tell()
 	s.life.end(slot.ErrNobodyWaits)
 }
 
