@@ -81,7 +81,9 @@ class Allocating(Calls):
 class Short(Workload):
     name = "short"
     title = "a short call"
-    about = "add(a, b), with different numbers each time: what it costs to get from Python into Go and back."
+    about = ("add(a, b): what it costs to get from Python into Go and back, for a caller that makes new numbers, "
+             "checks the result and takes the time, each time. (A loop that only calls is faster: "
+             "docs/performance.md.)")
     metrics = (Metric("mean", "one call, on average", "s", more=False), RATE, CPU)
 
     def points(self, plan: MeasurementPlan) -> Sequence[int]:
