@@ -161,11 +161,12 @@ class Apps:
                       *self.dashboard.routes(is_local=is_local)]
         if not has_metrics:
             of_metrics = [Route(route.path, _elsewhere, include_in_schema=False) for route in of_metrics]
+        metrics, *dashboard = of_metrics
         own: list[BaseRoute] = [
-            *self.probes.routes(),
+            *self.probes.routes(), metrics,
             Route("/api/apps", closed(self._authority, self._list)),
             Route("/api/apps/{name:path}/restart", self._restart, methods=["POST"]),
-            *of_metrics]
+            *dashboard]
         web = self._begin(self._members[0], held, own) if self._is_alone else self._web_of_many(held, own)
         return guarded(web, hosts, held, access_log=access_log, allow_origins=allow_origins)
 
