@@ -41,9 +41,8 @@ from gothreads.runtime.state import State
 from gothreads.serve.access import RequestIds
 from gothreads.serve.apps import Apps, Hosted
 from gothreads.serve.connection import Connection, Seldom, log
-from gothreads.serve.early import answering
 from gothreads.serve.guard import Hosts
-from gothreads.serve.listeners import BACKLOG, Address, Inherited, Place, host_of, url_of
+from gothreads.serve.listeners import BACKLOG, Address, Place, host_of, url_of
 from gothreads.serve.metrics import metrics_app
 from gothreads.serve.serving import Serving, Transport
 from gothreads.serve.tls import limit_handshakes
@@ -80,11 +79,7 @@ def serve(hosted: Sequence[Hosted], terminal: Terminal, serving: Serving) -> int
         for logger in (log, _apps_log):
             logger.addFilter(names)
             open_now.callback(logger.removeFilter, names)
-        listeners = [listener] if of_metrics is None else [listener, of_metrics]
-        early = contextlib.nullcontext() if isinstance(serving.address, Inherited) else answering(
-            listeners, serving.transport.tls, most_connections())
-        with early:
-            apps = Apps(hosted, drain=serving.stopping.drain, may_restart=serving.may_restart)
+        apps = Apps(hosted, drain=serving.stopping.drain, may_restart=serving.may_restart)
         open_now.callback(apps.close)
         web = apps.web(hosts, has_metrics=of_metrics is None, is_local=_is_local(serving, serving.address, hosts),
                        access_log=serving.access_log, allow_origins=serving.allow_origins)
@@ -94,7 +89,8 @@ def serve(hosted: Sequence[Hosted], terminal: Terminal, serving: Serving) -> int
                 is_local=_is_local(serving, serving.metrics, Hosts.of(*at))))  # `allowed` is for the other address
             web = _two(web, own, of_metrics.getsockname(), listener.getsockname())
         server = _Server(apps, web, terminal, serving, watcher)
-        return server.serve_until_stopped(listeners, _warning(hosts, serving.transport, apps))
+        return server.serve_until_stopped([listener] if of_metrics is None else [listener, of_metrics],
+                                          _warning(hosts, serving.transport, apps))
 
 
 def _is_local(serving: Serving, place: Place, hosts: Hosts) -> bool:
@@ -198,8 +194,7 @@ class _Server(uvicorn.Server):
             for name, place in self._apps.places:
                 self._terminal.say(f"{name} is at {place}")
         for url in urls[1:]:
-            self._terminal.say(f"metrics are at {url}/metrics (there only, as are /dashboard and /debug/pprof: "
-                               f"gothreads top {url})")
+            self._terminal.say(f"metrics are at {url}/metrics")
         if warning is not None:
             self._terminal.say(warning)
 

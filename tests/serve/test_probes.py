@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from pathlib import Path
@@ -12,9 +11,8 @@ import pytest
 
 import gothreads
 from gothreads.serve.served import Served
-from tests.support.forked import Forked
 from tests.support.server import running
-from tests.support.waiting import PATIENCE, wait_until
+from tests.support.waiting import wait_until
 from tests.support.web import call, talk
 
 
@@ -99,35 +97,3 @@ def test_ctrl_c_has_no_delay(calls: Path) -> None:
     with running("--drain-delay", 100_000, calls) as server:
         server.process.send_signal(signal.SIGINT)
         assert server.end() == (0, "gothreads: stopped by SIGINT\n")
-
-
-def test_probes_are_answered_while_a_module_is_being_opened(calls: Path, tmp_path: Path) -> None:
-    opened, host, socket = tmp_path / "opened", tmp_path / "host.py", tmp_path / "socket"
-    os.mkfifo(opened)
-    host.write_text(f"import gothreads\n\nopen({str(opened)!r}).close()\nhost = gothreads.Host()\n")
-    process = Forked("serve", "--uds", str(socket), "--python", str(host), str(calls))
-
-    def get(path: str) -> httpx.Response | None:
-        """None: the server does not listen yet, or one has ended and the next has not begun."""
-        with contextlib.suppress(httpx.TransportError), httpx.Client(
-                transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://localhost", timeout=PATIENCE) as client:
-            return client.get(path)
-        return None
-
-    def status(path: str) -> int | None:
-        return None if (reply := get(path)) is None else reply.status_code
-    try:
-        wait_until(lambda: status("/livez") == 200)
-        assert status("/search/livez") == 200
-        for path in ("/readyz", "/", "/api/exports", "/metrics"):
-            reply = get(path)
-            assert reply is not None
-            assert (reply.status_code, reply.headers["Retry-After"]) == (503, "1")
-            assert reply.json()["error"].startswith("the server is not ready yet")
-        opened.write_text("")
-        wait_until(lambda: status("/readyz") == 200)
-        assert status("/api/exports") == 200
-        assert status("/search/livez") == 404
-    finally:
-        process.kill()
-        process.communicate()
