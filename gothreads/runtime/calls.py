@@ -56,7 +56,7 @@ class CallRunner(Lifecycle):
 
     functions: Functions  # set by App
     #: Whether calls may be parked: the module runs on when no call is inside.
-    parks = False
+    _parks = False
 
     def __init__(self, loaded: LoadedModule, options: Options) -> None:
         super().__init__(loaded, options)

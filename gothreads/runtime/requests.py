@@ -131,7 +131,7 @@ class Requests(CallRunner):
                        here: bool) -> PendingCall:
         self._check_go("handlers")
         handler, body = handler_name(handler), file_of(body)
-        opening = importlib.import_module("gothreads.typed.handler_streams").Opening(handler, body, parks=self.parks)
+        opening = importlib.import_module("gothreads.typed.handler_streams").Opening(handler, body, parks=self._parks)
 
         def stream(token: Cancellation) -> ByteStream | Wait:
             def call() -> tuple[Reply, Caller]:

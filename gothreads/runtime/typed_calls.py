@@ -28,7 +28,7 @@ class AppCaller(NamedTuple):
 
     @property
     def parks(self) -> bool:
-        return self.app.parks
+        return self.app._parks
 
     def call(self, handler: str, message: Message) -> Reply:
         app = self.app

@@ -194,7 +194,8 @@ class _Server(uvicorn.Server):
             for name, place in self._apps.places:
                 self._terminal.say(f"{name} is at {place}")
         for url in urls[1:]:
-            self._terminal.say(f"metrics are at {url}/metrics")
+            self._terminal.say(f"metrics are at {url}/metrics (there only, as are /dashboard and /debug/pprof: "
+                               f"gothreads top {url})")
         if warning is not None:
             self._terminal.say(warning)
 

@@ -248,7 +248,7 @@ def test_on_one_thread_those_that_wait_for_their_turn_get_it_too(model: str, fau
         wait_until(lambda: call_lock._owner)
         for _ in range(49):
             callers.export(app, "plus", 1, 1)
-        wait_until(lambda: call_lock.taken == 50)
+        wait_until(lambda: call_lock.taken >= 50)  # the thread of the model idle may wait for its first turn, too
         let_go(app, fault)
         callers.join()
         took = seconds(fault, callers, host, stderr)
@@ -413,7 +413,8 @@ def test_the_end_does_not_wait_for_the_stacks_of_all_goroutines(model: str, host
         with opened("faults", model, stdout=io.BytesIO(), stderr=stderr, host=host.functions,
                     limits=gothreads.Limits(memory=96 << 20), **options) as app:
             app.exports.crowd(1000)
-            with pytest.raises(gothreads.GuestPanic, match="out of memory") as caught:
+            # Go says one for its heap and the other for its own structures: whichever meets the limit first.
+            with pytest.raises(gothreads.GuestPanic, match="out of memory|cannot allocate memory") as caught:
                 app.exports.fault_now("memory")
             assert caught.value.code == 2
         return stderr.getvalue().decode(), caught.value.stderr

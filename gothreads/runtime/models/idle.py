@@ -28,7 +28,7 @@ class IdleApp(SingleApp):
     """
 
     model = "idle"
-    parks = True
+    _parks = True
 
     def _make(self) -> None:
         super()._make()

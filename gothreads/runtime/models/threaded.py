@@ -137,7 +137,7 @@ class ThreadedApp(SharedMemoryApp):
     """See App."""
 
     model = "threaded"
-    parks = True
+    _parks = True
     own_clock = False
     _scheduler_watch: SchedulerWatch
 
